@@ -1,0 +1,219 @@
+import {
+  CT_STATE,
+  type Doubt,
+  type PacketClass,
+  doubting,
+  hull,
+  includesClass,
+  mergeExactly,
+} from '../packet/packet-class.ts';
+import { TOO_FINE, split, surelyNot } from '../packet/test.ts';
+import { UNKNOWN_BITS, xmark } from '../sets/bits.ts';
+import type { Action, BaseChain, Program, TracedChain, TracedRule } from './program.ts';
+
+/** What came of the classes that entered a base chain. */
+export interface Walked {
+  /** What goes on to the next base chain. */
+  readonly passed: PacketClass[];
+}
+
+/** Told of each packet class whose way ends, and of each rule that took one. Shared by all chains of one path. */
+export interface Witnesses {
+  dropped(packet: PacketClass, by: TracedRule): void;
+  redirected(packet: PacketClass, by: TracedRule, to: string): void;
+  took?(packet: PacketClass, rule: TracedRule, action: Action): void;
+  entered?(packet: PacketClass, chain: TracedChain): void;
+}
+
+/** How much work one path may cost before the rest is given up as a doubt: about a second of CPU. */
+export class Effort {
+  private left: number;
+  constructor(ruleVisits = 5_000_000) {
+    this.left = ruleVisits;
+  }
+  spent(visits: number): boolean {
+    this.left -= visits;
+    return this.left < 0;
+  }
+}
+
+/** More classes than this at one rule are joined into larger ones, first exactly, then with a doubt of kind 'size'. */
+const MOST_CLASSES = 96;
+/** Deeper than this no kernel lets jumps nest (nf_tables: NFT_JUMP_STACK_SIZE 16; x_tables refuses loops). */
+const DEEPEST = 64;
+
+/** Walks one base chain: rules in order, jumps followed, the policy last. */
+export function walkBase(base: BaseChain, entering: readonly PacketClass[], witnesses: Witnesses, effort: Effort): Walked {
+  const walker = new Walker(base, witnesses, effort);
+  const { accepted, returned } = walker.chain(base, entering, 0);
+  for (const program of base.policy.programs) walker.run(program, base.policy, returned, { accepted, returned: [], live: [] }, 0);
+  return { passed: simplify(accepted) };
+}
+
+interface Outcome {
+  /** Ended the base chain with accept. */
+  readonly accepted: PacketClass[];
+  /** Go back to the calling chain. */
+  readonly returned: PacketClass[];
+  /** Go on with the next rule. */
+  readonly live: PacketClass[];
+}
+
+class Walker {
+  private readonly base: BaseChain;
+  private readonly witnesses: Witnesses;
+  private readonly effort: Effort;
+  constructor(base: BaseChain, witnesses: Witnesses, effort: Effort) {
+    this.base = base;
+    this.witnesses = witnesses;
+    this.effort = effort;
+  }
+
+  chain(chain: TracedChain, entering: readonly PacketClass[], depth: number): Pick<Outcome, 'accepted' | 'returned'> {
+    const accepted: PacketClass[] = [];
+    const returned: PacketClass[] = [];
+    let live = simplify(entering);
+    if (this.witnesses.entered) for (const packet of live) this.witnesses.entered(packet, chain);
+    for (const rule of chain.rules) {
+      if (live.length === 0) break;
+      if (this.effort.spent(live.length)) return { accepted: [...accepted, ...this.givenUp(live, rule)], returned };
+      for (const program of rule.programs) {
+        if (live.every((packet) => surelyNot(packet, program.test))) continue;
+        const after: Outcome = { accepted, returned, live: [] };
+        this.run(program, rule, live, after, depth);
+        live = after.live.length > 1 ? simplify(after.live) : after.live;
+        if (accepted.length > 4 * MOST_CLASSES) accepted.splice(0, accepted.length, ...simplify(accepted));
+      }
+    }
+    returned.push(...live);
+    return { accepted, returned };
+  }
+
+  run(program: Program, rule: TracedRule, packets: readonly PacketClass[], out: Outcome, depth: number): void {
+    const taken: PacketClass[] = [];
+    for (const packet of packets) split(packet, program.test, rule, taken, out.live);
+    if (taken.length === 0) return;
+    const going: PacketClass[] = [];
+    this.act(program.act, rule, taken, { ...out, live: going }, depth);
+    if (program.then && going.length > 0) this.run(program.then, rule, going, out, depth);
+    else out.live.push(...going);
+  }
+
+  private act(action: Action, rule: TracedRule, taken: PacketClass[], out: Outcome, depth: number): void {
+    if (this.witnesses.took) for (const packet of taken) this.witnesses.took(packet, rule, action);
+    switch (action.do) {
+      case 'nothing':
+        out.live.push(...taken);
+        return;
+      case 'accept':
+        out.accepted.push(...taken);
+        return;
+      case 'return':
+        out.returned.push(...taken);
+        return;
+      case 'drop':
+        for (const packet of taken) this.witnesses.dropped(packet, rule);
+        return;
+      case 'redirect':
+        for (const packet of taken) this.witnesses.redirected(packet, rule, action.to);
+        return;
+      case 'jump':
+      case 'goto':
+        this.enter(action, rule, taken, out, depth);
+        return;
+      case 'notrack':
+        for (const packet of taken) out.live.push({ ...packet, ctstate: CT_STATE.UNTRACKED });
+        return;
+      case 'xmark':
+        for (const packet of taken) out.live.push({ ...packet, [action.on]: xmark(packet[action.on], action.value, action.mask) });
+        return;
+      case 'copy-mark':
+        for (const packet of taken) out.live.push(copyMark(packet, action));
+        return;
+      case 'blur':
+        for (const packet of taken) out.live.push({ ...packet, [action.on]: UNKNOWN_BITS });
+        return;
+      case 'unread':
+        for (const packet of taken) {
+          const doubted = this.anything(packet, { kind: 'unread', why: action.why, at: rule });
+          out.accepted.push(doubted);
+          out.live.push(doubted);
+        }
+        return;
+      default:
+        return action satisfies never;
+    }
+  }
+
+  private enter(action: { do: 'jump' | 'goto'; chain: string }, rule: TracedRule, taken: PacketClass[], out: Outcome, depth: number): void {
+    const target = this.base.chainNamed(action.chain);
+    if (target === undefined || depth >= DEEPEST) {
+      const why = target ? 'jumps nest deeper than any kernel lets them' : `the chain ${action.chain} was not given`;
+      const doubted = taken.map((packet) => this.anything(packet, { kind: 'unread', why, at: rule }));
+      out.accepted.push(...doubted);
+      (action.do === 'jump' ? out.live : out.returned).push(...doubted);
+      return;
+    }
+    const inner = this.chain(target, taken, depth + 1);
+    out.accepted.push(...inner.accepted);
+    (action.do === 'jump' ? out.live : out.returned).push(...inner.returned);
+  }
+
+  private givenUp(live: readonly PacketClass[], rule: TracedRule): PacketClass[] {
+    return live.map((packet) => this.anything(packet, { kind: 'size', why: 'the ruleset is too large to follow every path', at: rule }));
+  }
+
+  /** Something unknown happened to the packet: it may have been marked. */
+  private anything(packet: PacketClass, doubt: Doubt): PacketClass {
+    return { ...doubting(packet, doubt), mark: UNKNOWN_BITS, connmark: UNKNOWN_BITS };
+  }
+}
+
+function copyMark(packet: PacketClass, action: { to: 'mark' | 'connmark'; toMask: number; fromMask: number }): PacketClass {
+  const from = packet[action.to === 'mark' ? 'connmark' : 'mark'];
+  const to = packet[action.to];
+  // A bit is known afterwards when what it is made of is known: the old bit unless it is cleared, the other mark's
+  // bit where it is let through.
+  const kept = { known: (to.known | action.toMask) >>> 0, value: to.value & ~action.toMask };
+  const brought = { known: (from.known | ~action.fromMask) >>> 0, value: from.value & action.fromMask };
+  const known = (kept.known & brought.known) >>> 0;
+  return { ...packet, [action.to]: { known, value: ((kept.value ^ brought.value) & known) >>> 0 } };
+}
+
+/** Fewer classes that hold the same packets; and, past MOST_CLASSES, one class that holds more, with a doubt. */
+function simplify(packets: readonly PacketClass[]): PacketClass[] {
+  if (packets.length < 2) return [...packets];
+  if (packets.length > 4 * MOST_CLASSES) return simplify(joined(packets));
+  const kept: PacketClass[] = [];
+  for (const packet of packets) {
+    let current: PacketClass | undefined = packet;
+    for (let at = 0; at < kept.length && current; at++) {
+      const other: PacketClass = kept[at]!;
+      if ((other.doubts === undefined || current.doubts !== undefined) && includesClass(other, current)) {
+        current = undefined;
+      } else if ((current.doubts === undefined || other.doubts !== undefined) && includesClass(current, other)) {
+        kept.splice(at--, 1);
+      } else if (other.doubts === current.doubts) {
+        const both = mergeExactly(other, current);
+        if (both) {
+          kept.splice(at, 1);
+          current = both;
+          at = -1;
+        }
+      }
+    }
+    if (current) kept.push(current);
+  }
+  return kept.length > MOST_CLASSES ? joined(kept) : kept;
+}
+
+function joined(packets: readonly PacketClass[]): PacketClass[] {
+  // Classes in different conntrack states or directions never meet again, so they are not thrown together.
+  const groups = new Map<string, PacketClass>();
+  for (const packet of packets) {
+    const key = `${packet.ctstate} ${packet.ctdir} ${packet.doubts ? 1 : 0}`;
+    const known = groups.get(key);
+    groups.set(key, known ? hull(known, packet) : packet);
+  }
+  return [...groups.values()].map((packet) => (packet.doubts?.doubt === TOO_FINE ? packet : doubting(packet, TOO_FINE)));
+}
