@@ -1,7 +1,7 @@
 import { type Family, EVERY_ADDRESS } from '../sets/address.ts';
-import { type Bits, UNKNOWN_BITS, hullBits, knownBits, sameBits } from '../sets/bits.ts';
-import { type IntervalSet, covers, interval, pairsOf, union } from '../sets/interval-set.ts';
-import { ANY_NAME, type NameSet, hasName, patternCovers } from '../sets/name-set.ts';
+import { type Bits, UNKNOWN_BITS, hullBits, knownBits, matchBits, sameBits, takeBits } from '../sets/bits.ts';
+import { type IntervalSet, covers, intersect, interval, isEmpty, pairsOf, union } from '../sets/interval-set.ts';
+import { ANY_NAME, type NameSet, hasName, intersectNames, patternCovers, subtractNames } from '../sets/name-set.ts';
 
 /**
  * A class of packets: every combination of one value from each field. Rules cut classes into smaller classes, so a
@@ -27,6 +27,8 @@ export interface PacketClass {
   readonly connmark: Bits;
   /** Bits of TCP_FLAGS. */
   readonly flags: Bits;
+  /** Whether conntrack has seen the packet yet. Until then every rule sees state INVALID, and no connection. */
+  readonly tracked: boolean;
   /** Whether the destination is an address of this node. */
   readonly toNode: boolean;
   /** Why it is not certain that such a packet gets here: matches that could not be decided on the way. */
@@ -76,9 +78,18 @@ export const anyPacket = (family: Family): PacketClass => ({
   mark: knownBits(0),
   connmark: knownBits(0),
   flags: UNKNOWN_BITS,
+  tracked: false,
   toNode: false,
   doubts: undefined,
 });
+
+/** The state a rule sees: conntrack's, once it has looked (xt_conntrack.c: no connection and not UNTRACKED is INVALID). */
+export const seenState = (packet: PacketClass): number =>
+  packet.tracked || packet.ctstate === CT_STATE.UNTRACKED ? packet.ctstate : CT_STATE.INVALID;
+
+/** Whether the packet belongs to a connection that rules can ask about and mark. */
+export const hasConnection = (packet: PacketClass): boolean =>
+  packet.tracked && (packet.ctstate & (CT_STATE.NEW | CT_STATE.ESTABLISHED | CT_STATE.RELATED)) !== 0;
 
 export const doubting = (packet: PacketClass, doubt: Doubt): PacketClass => ({
   ...packet,
@@ -102,6 +113,8 @@ export function includesClass(a: PacketClass, b: PacketClass): boolean {
     namesCover(a.oif, b.oif) &&
     (b.ctstate & ~a.ctstate) === 0 &&
     (b.ctdir & ~a.ctdir) === 0 &&
+    a.tracked === b.tracked &&
+    a.toNode === b.toNode &&
     BIT_FIELDS.every((field) => bitsCover(a[field], b[field])) &&
     INTERVAL_FIELDS.every((field) => a[field] === b[field] || covers(a[field], b[field]))
   );
@@ -120,12 +133,40 @@ export const hull = (a: PacketClass, b: PacketClass): PacketClass => ({
 
 /** One class for two that differ in one interval field only, exactly; otherwise undefined. */
 export function mergeExactly(a: PacketClass, b: PacketClass): PacketClass | undefined {
+  if (a.tracked !== b.tracked || a.toNode !== b.toNode) return undefined;
   if (a.ctstate !== b.ctstate || a.ctdir !== b.ctdir || !sameNames(a.iif, b.iif) || !sameNames(a.oif, b.oif)) return undefined;
   if (BIT_FIELDS.some((field) => !sameBits(a[field], b[field]))) return undefined;
   const differing = INTERVAL_FIELDS.filter((field) => !sameIntervals(a[field], b[field]));
   if (differing.length > 1) return undefined;
   const field = differing[0];
   return field === undefined ? a : { ...a, [field]: union([...pairsOf(a[field]), ...pairsOf(b[field])]) };
+}
+
+/** The packets that are in both, with the doubts of the first; undefined when there are none. */
+export function intersectClass(a: PacketClass, b: PacketClass): PacketClass | undefined {
+  const iif = intersectNameSets(a.iif, b.iif);
+  const oif = intersectNameSets(a.oif, b.oif);
+  const ctstate = a.ctstate & b.ctstate;
+  const ctdir = a.ctdir & b.ctdir;
+  if (!iif || !oif || ctstate === 0 || ctdir === 0) return undefined;
+  const fields: Partial<Record<(typeof INTERVAL_FIELDS)[number], IntervalSet>> = {};
+  for (const field of INTERVAL_FIELDS) {
+    const both = intersect(a[field], b[field]);
+    if (isEmpty(both)) return undefined;
+    fields[field] = both;
+  }
+  const bits: Partial<Record<(typeof BIT_FIELDS)[number], Bits>> = {};
+  for (const field of BIT_FIELDS) {
+    if (matchBits(a[field], b[field].value, b[field].known) === 'none') return undefined;
+    bits[field] = takeBits(a[field], b[field].value, b[field].known);
+  }
+  return { ...a, iif, oif, ctstate, ctdir, ...fields, ...bits };
+}
+
+function intersectNameSets(a: NameSet, b: NameSet): NameSet | undefined {
+  let both = intersectNames(a, b);
+  for (const hole of b.except) both = both && subtractNames(both, hole);
+  return both;
 }
 
 const namesCover = (a: NameSet, b: NameSet): boolean =>

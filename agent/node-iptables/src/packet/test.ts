@@ -1,7 +1,7 @@
 import { intersect, isEmpty, subtract, type IntervalSet } from '../sets/interval-set.ts';
 import { leaveBits, matchBits, takeBits } from '../sets/bits.ts';
 import { intersectNames, subtractNames, type NamePattern } from '../sets/name-set.ts';
-import { type Doubt, type PacketClass, doubting } from './packet-class.ts';
+import { CT_STATE, type Doubt, type PacketClass, doubting, hasConnection, seenState } from './packet-class.ts';
 
 /** What a match of a rule asks of a packet. */
 export type Test =
@@ -17,6 +17,13 @@ export type Test =
   | { readonly is: 'not'; readonly test: Test }
   | { readonly is: 'all'; readonly tests: readonly Test[] }
   | { readonly is: 'any'; readonly tests: readonly Test[] };
+
+/**
+ * Questions about the connection of a packet that has none are answered no, negated or not (xt_connmark.c,
+ * xt_conntrack.c, nft_ct.c). Wrap them in this, after the negation.
+ */
+export const ofConnection = (test: Test): Test => ({ is: 'all', tests: [HAS_CONNECTION, test] });
+const HAS_CONNECTION: Test = { is: 'ctstate', among: CT_STATE.NEW | CT_STATE.ESTABLISHED | CT_STATE.RELATED };
 
 export const ALWAYS: Test = { is: 'always' };
 export const NEVER: Test = { is: 'never' };
@@ -48,11 +55,13 @@ export function surelyNot(packet: PacketClass, test: Test): boolean {
     case 'oif':
       return intersectNames(packet[test.is], test.pattern) === undefined;
     case 'ctstate':
+      return (seenState(packet) & test.among) === 0;
     case 'ctdir':
-      return (packet[test.is] & test.among) === 0;
-    case 'mark':
+      return !hasConnection(packet) || (packet.ctdir & test.among) === 0;
     case 'connmark':
     case 'ctstatus':
+      return !hasConnection(packet) || matchBits(packet[test.is], test.value, test.mask) === 'none';
+    case 'mark':
     case 'flags':
       return matchBits(packet[test.is], test.value, test.mask) === 'none';
     case 'to-node':
@@ -115,7 +124,11 @@ export function split(packet: PacketClass, test: Test, at: unknown, yes: PacketC
     }
     case 'ctstate':
     case 'ctdir': {
-      const mine = packet[test.is];
+      if (test.is === 'ctdir' && !hasConnection(packet)) {
+        no.push(packet);
+        return;
+      }
+      const mine = test.is === 'ctstate' ? seenState(packet) : packet.ctdir;
       const taken = mine & test.among;
       if (taken === mine) yes.push(packet);
       else if (taken === 0) no.push(packet);
@@ -130,7 +143,8 @@ export function split(packet: PacketClass, test: Test, at: unknown, yes: PacketC
     case 'ctstatus':
     case 'flags': {
       const mine = packet[test.is];
-      const matched = matchBits(mine, test.value, test.mask);
+      const asksConnection = test.is === 'connmark' || test.is === 'ctstatus';
+      const matched = asksConnection && !hasConnection(packet) ? 'none' : matchBits(mine, test.value, test.mask);
       if (matched === 'all') yes.push(packet);
       else if (matched === 'none') no.push(packet);
       else {

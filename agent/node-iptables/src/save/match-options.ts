@@ -15,6 +15,8 @@ export interface MatchOption {
   readonly text?: (values: readonly string[], family: Family) => readonly string[];
   /** The name that iptables-save prints, where it is another. */
   readonly printed?: string;
+  /** Asks about the connection: a packet that has none does not match, not even the negated question. */
+  readonly ofConnection?: true;
 }
 
 export type MatchModule = Readonly<Record<string, MatchOption>>;
@@ -51,6 +53,7 @@ const anyPort: MatchOption = {
 
 const bits = (field: 'mark' | 'connmark'): MatchOption => ({
   values: 1,
+  ...(field === 'connmark' ? { ofConnection: true } : {}),
   // The kernel compares (mark & mask) == value, with a value that may have bits outside the mask: then it never matches.
   test: ([value]) => {
     const read = readMark(value!);
@@ -85,6 +88,7 @@ const states: MatchOption = {
 
 const statuses: MatchOption = {
   values: 1,
+  ofConnection: true,
   test: ([value]) => {
     const tests: Test[] = [];
     for (const name of value!.split(',')) {
@@ -99,21 +103,23 @@ const statuses: MatchOption = {
   },
 };
 
-const tracked = (test: Test): Test => all([not({ is: 'ctstate', among: CT_STATE.UNTRACKED | CT_STATE.INVALID }), test]);
-
 /**
  * Address of the connection's original direction, which is the packet's own while it goes that way and nothing was
  * translated; otherwise not known from the packet.
  */
 const original = (field: 'src' | 'dst'): MatchOption => ({
   values: 1,
+  ofConnection: true,
   test: ([value], family) => {
     const among = readAddresses(family, value!);
-    return among && any([all([{ is: 'ctdir', among: CT_DIRECTION.ORIGINAL }, untranslated, { is: field, among }]), all([not(all([{ is: 'ctdir', among: CT_DIRECTION.ORIGINAL }, untranslated])), maybe('depends on how the connection began')])]);
+    return among && any([all([isOriginal, { is: field, among }]), all([not(isOriginal), maybe('depends on how the connection began')])]);
   },
   text: ([value], family) => [addressText(family, value!).replace(/\/(32|128)$/, '')],
 });
-const untranslated: Test = { is: 'ctstatus', value: 0, mask: CT_STATUS.DNAT | CT_STATUS.SNAT };
+const isOriginal: Test = all([
+  { is: 'ctdir', among: CT_DIRECTION.ORIGINAL },
+  { is: 'ctstatus', value: 0, mask: CT_STATUS.DNAT | CT_STATUS.SNAT },
+]);
 
 const range = (field: 'src' | 'dst'): MatchOption => ({
   values: 1,
@@ -174,8 +180,8 @@ export const MATCH_MODULES: Readonly<Record<string, MatchModule>> = {
   },
   conntrack: {
     '--ctstate': states,
-    '--ctstatus': { values: 1, test: (values, family) => { const test = statuses.test(values, family); return test && tracked(test); } },
-    '--ctproto': { values: 1, test: ([value]) => { const among = readProtocol(value!); return among && tracked({ is: 'proto', among }); } },
+    '--ctstatus': statuses,
+    '--ctproto': { values: 1, ofConnection: true, test: ([value]) => within('proto', readProtocol(value!)) },
     '--ctorigsrc': original('src'),
     '--ctorigdst': original('dst'),
     '--ctreplsrc': depends(1, 'how the connection was translated'),
@@ -187,7 +193,8 @@ export const MATCH_MODULES: Readonly<Record<string, MatchModule>> = {
     '--ctexpire': depends(1, 'the age of the connection'),
     '--ctdir': {
       values: 1,
-      test: ([value]) => (value === 'ORIGINAL' || value === 'REPLY' ? tracked({ is: 'ctdir', among: CT_DIRECTION[value] }) : undefined),
+      ofConnection: true,
+      test: ([value]) => (value === 'ORIGINAL' || value === 'REPLY' ? { is: 'ctdir', among: CT_DIRECTION[value] } : undefined),
     },
   },
   state: { '--state': states },

@@ -1,6 +1,6 @@
 import type { Family } from '../sets/address.ts';
 import { namePattern } from '../sets/name-set.ts';
-import { ALWAYS, type Test, all, not } from '../packet/test.ts';
+import { ALWAYS, type Test, all, not, ofConnection } from '../packet/test.ts';
 import type { Action } from '../trace/program.ts';
 import type { Rule } from '../model.ts';
 import { BARE_MODULE, MATCH_MODULES, type MatchModule, type MatchOption } from './match-options.ts';
@@ -204,7 +204,8 @@ class RuleReader {
     const test = values.length === known.values ? known.test(values, this.family) : undefined;
     const shown = known.text && values.length === known.values ? known.text(values, this.family) : values.map(quoteWhereNeeded);
     match.words.push(...(isNegated ? ['!'] : []), known.printed ?? option, ...shown);
-    match.tests.push(this.asked(test, isNegated, [option, ...values]));
+    const asked = this.asked(test, isNegated, [option, ...values]);
+    match.tests.push(known.ofConnection ? ofConnection(asked) : asked);
   }
 
   /** The match an option belongs to: the latest that knows it, the protocol's own, else the latest at all. */

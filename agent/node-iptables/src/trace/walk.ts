@@ -3,6 +3,7 @@ import {
   type Doubt,
   type PacketClass,
   doubting,
+  hasConnection,
   hull,
   includesClass,
   mergeExactly,
@@ -22,7 +23,8 @@ export interface Witnesses {
   dropped(packet: PacketClass, by: TracedRule): void;
   redirected(packet: PacketClass, by: TracedRule, to: string): void;
   took?(packet: PacketClass, rule: TracedRule, action: Action): void;
-  entered?(packet: PacketClass, chain: TracedChain): void;
+  /** A base chain is about to be walked. */
+  meets?(base: BaseChain): void;
 }
 
 /** How much work one path may cost before the rest is given up as a doubt: about a second of CPU. */
@@ -73,7 +75,6 @@ class Walker {
     const accepted: PacketClass[] = [];
     const returned: PacketClass[] = [];
     let live = simplify(entering);
-    if (this.witnesses.entered) for (const packet of live) this.witnesses.entered(packet, chain);
     for (const rule of chain.rules) {
       if (live.length === 0) break;
       if (this.effort.spent(live.length)) return { accepted: [...accepted, ...this.givenUp(live, rule)], returned };
@@ -125,10 +126,13 @@ class Walker {
         for (const packet of taken) out.live.push({ ...packet, ctstate: CT_STATE.UNTRACKED });
         return;
       case 'xmark':
-        for (const packet of taken) out.live.push({ ...packet, [action.on]: xmark(packet[action.on], action.value, action.mask) });
+        for (const packet of taken) {
+          const marks = action.on === 'mark' || hasConnection(packet);
+          out.live.push(marks ? { ...packet, [action.on]: xmark(packet[action.on], action.value, action.mask) } : packet);
+        }
         return;
       case 'copy-mark':
-        for (const packet of taken) out.live.push(copyMark(packet, action));
+        for (const packet of taken) out.live.push(hasConnection(packet) ? copyMark(packet, action) : packet);
         return;
       case 'blur':
         for (const packet of taken) out.live.push({ ...packet, [action.on]: UNKNOWN_BITS });

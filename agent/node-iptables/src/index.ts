@@ -1,0 +1,25 @@
+/** Read, judge, trace and render rulesets of iptables and nftables. Pure: nothing here touches the machine. */
+export * from './model.ts';
+export * from './firewall.ts';
+export * from './errors.ts';
+export * from './versions.ts';
+export { diffOwned } from './diff.ts';
+export type { OwnedRule } from './diff.ts';
+export { parseSave, type SaveSource } from './save/parse-save.ts';
+export { readRule, ruleText, type ReadRule } from './save/read-rule.ts';
+export { renderRuleset, renderTable, type RenderOptions } from './save/render.ts';
+export { applyRestore } from './save/apply-restore.ts';
+export * from './nft/index.ts';
+export * from './packet/packet-class.ts';
+export * from './packet/pick.ts';
+export * from './packet/test.ts';
+export * from './sets/address.ts';
+export * from './sets/bits.ts';
+export * from './sets/interval-set.ts';
+export * from './sets/name-set.ts';
+export * from './trace/conversation.ts';
+export { baseChainsOf } from './trace/from-save.ts';
+export * from './trace/path.ts';
+export type * from './trace/program.ts';
+export * from './trace/trace-one.ts';
+export { Effort, walkBase, type Witnesses } from './trace/walk.ts';

@@ -1,0 +1,228 @@
+import { CT_DIRECTION, CT_STATE, type Doubt, type PacketClass, TCP_FLAGS, doubting, doubtsOf, intersectClass } from '../packet/packet-class.ts';
+import { type Likely, type Packet, describePacket, pickOne } from '../packet/pick.ts';
+import { UNKNOWN_BITS } from '../sets/bits.ts';
+import { type Path, type Way, pathsOf, walkPath } from './path.ts';
+import type { BaseChain, TracedRule } from './program.ts';
+import { type Trace, traceOne } from './trace-one.ts';
+import { Effort } from './walk.ts';
+
+/**
+ * Whether anybody in a class of packets can hold a TCP conversation through this machine: the request must pass, the
+ * answer must come back, and the data after the handshake must pass too.
+ */
+export type Judgement = Blocked | Open | Undecided;
+
+interface Blocked {
+  readonly answer: 'blocked';
+  /** The rules and policies that end the packets: together they take every packet of the class. */
+  readonly proof: readonly TracedRule[];
+}
+interface Open {
+  readonly answer: 'open';
+  readonly packet: Packet;
+  readonly trace: Trace;
+}
+interface Undecided {
+  readonly answer: 'unknown';
+  readonly because:
+    /** Some rule could not be decided. */
+    | 'doubt'
+    /** Part of the class is sent to somebody else. */
+    | 'redirected'
+    /** The request passes; what comes after it does not. Whoever waits for conntrack to forget may get round that. */
+    | 'later'
+    /** Only packets that are not likely to exist get through. */
+    | 'unlikely'
+    /** It depends on which of two chains of equal priority comes first. */
+    | 'order';
+  readonly doubts: readonly Doubt[];
+  /** Rules that had a part in it: those that redirect, or that end the later packets. */
+  readonly rules: readonly TracedRule[];
+}
+
+export interface Question {
+  /** The packets to ask about; `ctstate` says whether they begin a conversation (NEW) or belong to one. */
+  readonly request: PacketClass;
+  /** The packets that really occur. A verdict "open" needs a witness among them; "blocked" is about all of `request`. */
+  readonly likely: PacketClass;
+  readonly picks: Likely;
+  readonly way?: Way;
+  /** Ask about the request alone: for packets that need no answer, or whose answer takes a way not asked about. */
+  readonly requestOnly?: true;
+}
+
+/** The verdict over every order in which the kernel may call the chains. */
+export function judge(bases: readonly BaseChain[], question: Question): Judgement {
+  const { paths, complete } = pathsOf(bases, question.way ?? 'forwarded');
+  const asked = complete ? question : { ...question, request: blurred(question.request) };
+  const judgements: Judgement[] = [];
+  for (const path of paths) {
+    const judgement = new Conversation(path, asked).judge();
+    if (judgement.answer === 'unknown') return judgement;
+    judgements.push(judgement);
+  }
+  const first = judgements[0]!;
+  if (judgements.every(({ answer }) => answer === first.answer)) {
+    return first.answer === 'blocked' ? { ...first, proof: [...new Set(judgements.flatMap(proofOf))] } : first;
+  }
+  return { answer: 'unknown', because: 'order', doubts: [], rules: [...new Set(judgements.flatMap(proofOf))] };
+}
+
+const proofOf = (judgement: Judgement): readonly TracedRule[] => (judgement.answer === 'blocked' ? judgement.proof : []);
+
+const blurred = (packet: PacketClass): PacketClass =>
+  doubting({ ...packet, mark: UNKNOWN_BITS }, { kind: 'order', why: 'more chains of equal priority than can be tried', at: undefined });
+
+/** Witnesses tried before "open" is given up for "unknown". */
+const MOST_WITNESSES = 24;
+
+class Conversation {
+  private readonly enders = new Set<TracedRule>();
+  private readonly redirectors = new Set<TracedRule>();
+  private readonly effort = new Effort();
+  private readonly path: Path;
+  private readonly question: Question;
+  constructor(path: Path, question: Question) {
+    this.path = path;
+    this.question = question;
+  }
+
+  judge(): Judgement {
+    const { request } = this.question;
+    const requests = this.walk([request]);
+    if (requests.length === 0) {
+      if (this.redirectors.size > 0) return this.undecided('redirected', [], [...this.redirectors]);
+      return { answer: 'blocked', proof: [...this.enders] };
+    }
+    const stoppedRequests = this.enders.size;
+    if (this.question.requestOnly) return this.concluded(requests);
+    const answered = requests.flatMap((packet) => this.walk([replyTo(packet, request)]).map((reply) => requestOf(reply, packet)));
+    const complete = answered.flatMap((packet) => this.walk([dataAfter(packet, request)]).map((data) => ({ ...packet, ...narrowed(data) })));
+    if (complete.length === 0) return this.undecided('later', [...new Set(requests.flatMap(doubtsOf))], [...this.enders].slice(stoppedRequests));
+    return this.concluded(complete);
+  }
+
+  private concluded(through: readonly PacketClass[]): Judgement {
+    const open = this.witnessAmong(through);
+    if (open) return open;
+    const doubts = [...new Set(through.flatMap(doubtsOf))];
+    return this.undecided(doubts.length > 0 ? 'doubt' : this.redirectors.size > 0 ? 'redirected' : 'unlikely', doubts, [...this.redirectors]);
+  }
+
+  private walk(packets: readonly PacketClass[]): PacketClass[] {
+    return walkPath(
+      this.path,
+      packets,
+      { dropped: (_, by) => this.enders.add(by), redirected: (_, by) => this.redirectors.add(by) },
+      this.effort,
+    );
+  }
+
+  /** A packet that passes without a doubt, in every part of its conversation. */
+  private witnessAmong(classes: readonly PacketClass[]): Open | undefined {
+    const bySureness = [...classes].sort((a, b) => sureness(a) - sureness(b));
+    for (const found of bySureness.slice(0, MOST_WITNESSES)) {
+      if (sureness(found) > 1) break;
+      const likely = intersectClass(startOf(found, this.question.request), this.question.likely);
+      for (const picks of likely ? this.picksFor(likely) : []) {
+        const trace = this.traceWhole(picks);
+        if (trace) return { answer: 'open', packet: describePacket(picks), trace };
+      }
+    }
+    return undefined;
+  }
+
+  /** One member of a class that was followed exactly; several of one that was given up for size. */
+  private picksFor(packet: PacketClass): PacketClass[] {
+    const first = pickOne(packet, this.question.picks);
+    if (!first) return [];
+    if (packet.doubts === undefined) return [first];
+    const [from, below] = [packet.src[0]!, packet.src[packet.src.length - 1]!];
+    const spread = Array.from({ length: 12 }, (_, at) => alongside(from, below, at));
+    return [first, ...spread.map((src): PacketClass => ({ ...first, src }))];
+  }
+
+  private traceWhole(request: PacketClass): Trace | undefined {
+    const asked = this.question.request;
+    const trace = traceOne(this.path, request);
+    if (trace.fate.is !== 'passed' || trace.doubtful) return undefined;
+    if (this.question.requestOnly) return trace;
+    const [passed] = this.walk([request]);
+    if (!passed) return undefined;
+    for (const later of [replyTo(passed, asked), dataAfter(passed, asked)]) {
+      const { fate, doubtful } = traceOne(this.path, later);
+      if (fate.is !== 'passed' || doubtful) return undefined;
+    }
+    return trace;
+  }
+
+  private undecided(because: Undecided['because'], doubts: readonly Doubt[], rules: readonly TracedRule[]): Undecided {
+    return { answer: 'unknown', because, doubts, rules };
+  }
+}
+
+/** 0: no doubt; 1: given up for size only, so that a member may still be a witness; 2: a real doubt. */
+function sureness(packet: PacketClass): number {
+  const doubts = doubtsOf(packet);
+  return doubts.length === 0 ? 0 : doubts.every((doubt) => doubt.kind === 'size') ? 1 : 2;
+}
+
+/** The answer to a request that passed: the same connection seen the other way, a new packet with no mark yet. */
+const replyTo = (request: PacketClass, asked: PacketClass): PacketClass => ({
+  ...request,
+  iif: request.oif,
+  oif: request.iif,
+  src: request.dst,
+  dst: request.src,
+  sport: request.dport,
+  dport: request.sport,
+  // An answer to an untracked request belongs to no connection that conntrack knows.
+  ctstate: request.ctstate === CT_STATE.UNTRACKED ? CT_STATE.INVALID : CT_STATE.ESTABLISHED,
+  ctdir: CT_DIRECTION.REPLY,
+  ctstatus: UNKNOWN_BITS,
+  mark: asked.mark,
+  flags: { known: TCP_FLAGS.SYN | TCP_FLAGS.ACK | TCP_FLAGS.FIN | TCP_FLAGS.RST, value: asked.ctstate === CT_STATE.NEW ? TCP_FLAGS.SYN | TCP_FLAGS.ACK : TCP_FLAGS.ACK },
+});
+
+/** The part of a request whose answer came through. */
+const requestOf = (reply: PacketClass, request: PacketClass): PacketClass => ({
+  ...request,
+  iif: reply.oif,
+  oif: reply.iif,
+  src: reply.dst,
+  dst: reply.src,
+  sport: reply.dport,
+  dport: reply.sport,
+  connmark: reply.connmark,
+  doubts: reply.doubts,
+});
+
+/** What the client sends once the handshake is done. */
+const dataAfter = (request: PacketClass, asked: PacketClass): PacketClass => ({
+  ...request,
+  ctstate: request.ctstate === CT_STATE.UNTRACKED ? CT_STATE.NEW : CT_STATE.ESTABLISHED,
+  ctdir: CT_DIRECTION.ORIGINAL,
+  ctstatus: UNKNOWN_BITS,
+  mark: asked.mark,
+  flags: { known: TCP_FLAGS.SYN | TCP_FLAGS.ACK | TCP_FLAGS.FIN | TCP_FLAGS.RST, value: TCP_FLAGS.ACK },
+});
+
+/** What the walk of the data says about the conversation: all but what belongs to the single packet. */
+const narrowed = ({ iif, oif, src, dst, sport, dport, doubts }: PacketClass): Partial<PacketClass> => ({ iif, oif, src, dst, sport, dport, doubts });
+
+/** A class that got through, as it was at the start: marks and states are what the rules made of it since. */
+const startOf = (found: PacketClass, request: PacketClass): PacketClass => ({
+  ...found,
+  mark: request.mark,
+  connmark: request.connmark,
+  ctstate: request.ctstate,
+  ctdir: request.ctdir,
+  ctstatus: request.ctstatus,
+  flags: request.flags,
+});
+
+function alongside(from: number | bigint, below: number | bigint, at: number): PacketClass['src'] {
+  const [low, size] = [BigInt(from), BigInt(below) - BigInt(from)];
+  const value = low + (size * BigInt(2 * at + 1)) / 24n;
+  return typeof from === 'number' ? [Number(value), Number(value) + 1] : [value, value + 1n];
+}
