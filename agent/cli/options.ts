@@ -1,0 +1,64 @@
+import type { Settings } from '../core/settings.ts';
+
+export const COMMANDS = {
+  apply: 'Put the rules in place that keep pods from IMDS, and prove that they do',
+  check: 'Say whether every packet from a pod to IMDS dies: exit 0 blocked, 1 open, 2 unknown',
+  explain: "Show a packet's path, chain by chain, and the rule that decides",
+  rules: 'Print the rules as input for iptables-restore --noflush',
+  remove: 'Take away exactly the rules that imds-guard writes',
+} as const;
+export type CommandName = keyof typeof COMMANDS;
+
+export interface OptionSpec {
+  readonly type: 'string' | 'boolean' | 'number' | 'strings';
+  readonly describe: string;
+  readonly choices?: readonly string[];
+  readonly on: readonly CommandName[];
+  /** The setting it overrides. */
+  readonly setting?: keyof Settings;
+}
+
+const EVERY: readonly CommandName[] = ['apply', 'check', 'explain', 'rules', 'remove'];
+const JUDGING: readonly CommandName[] = ['check', 'explain'];
+
+/** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
+export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
+  config: { type: 'string', describe: 'YAML or JSON file with settings [default: /etc/imds-guard/config.yaml, where there is one]', on: EVERY },
+  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: EVERY },
+  interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: EVERY, setting: 'interfaces' },
+  'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: EVERY, setting: 'branchInterfaces' },
+  discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: EVERY, setting: 'discover' },
+  layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules', 'remove'], setting: 'layout' },
+  action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules', 'remove'], setting: 'action' },
+  backend: { type: 'string', describe: 'which iptables to write to', choices: ['auto', 'nft', 'legacy'], on: ['apply', 'rules'], setting: 'backend' },
+  'lock-wait': { type: 'number', describe: 'seconds to wait for the xtables lock', on: ['apply', 'remove'], setting: 'lockWaitSeconds' },
+  timeout: { type: 'number', describe: 'seconds each program may take', on: ['apply', 'check', 'explain', 'remove'], setting: 'timeoutSeconds' },
+  'dry-run': { type: 'boolean', describe: 'print what would be done and do nothing', on: ['apply', 'remove'] },
+  from: { type: 'strings', describe: 'judge a saved ruleset, not this node (repeatable): iptables-save, ip6tables-save, nft -j', on: JUDGING },
+  'from-backend': { type: 'string', describe: 'the iptables that saved the files', choices: ['nft', 'legacy'], on: JUDGING },
+  'from-family': { type: 'string', describe: 'the family of the files', choices: ['ipv4', 'ipv6'], on: JUDGING },
+  'from-table': { type: 'string', describe: 'the table of files that name none', choices: ['raw', 'mangle', 'nat', 'filter', 'security'], on: JUDGING },
+  'from-mark': { type: 'string', describe: 'the mark that packets start with, such as 0x1100000', on: JUDGING },
+  family: { type: 'string', describe: 'print the rules of this family', choices: ['ipv4', 'ipv6'], on: ['rules'] },
+  target: { type: 'strings', describe: 'only targets whose name contains this (repeatable), such as eni+ or ipv6', on: ['explain'] },
+  format: { type: 'string', describe: 'text, or a picture', choices: ['text', 'svg'], on: ['explain'] },
+};
+
+export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, string])[]>> = {
+  apply: [
+    ['$0 apply', 'write what is missing, then check'],
+    ['$0 apply --dry-run', 'show what would be written'],
+    ['$0 apply --layout chain --interface eni+ --interface foo+', 'a chain of our own; two kinds of pod interface'],
+  ],
+  check: [
+    ['$0 check', 'judge this node'],
+    ['$0 check --output npd', 'one line for node-problem-detector'],
+    ['iptables-save > dump && $0 check --from dump --output json', 'judge a dump from a ticket'],
+  ],
+  explain: [
+    ['$0 explain --target eni+', 'the path of a packet from an ordinary pod'],
+    ['$0 explain --format svg > path.svg', 'as a picture'],
+  ],
+  rules: [['$0 rules | iptables-restore --noflush', 'put the rules in place by hand']],
+  remove: [['$0 remove --dry-run', 'show what would be taken away']],
+};

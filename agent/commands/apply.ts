@@ -1,0 +1,56 @@
+import { type Firewall, IptablesError } from 'node-iptables';
+import { UsageError } from '../config.ts';
+import { desired } from '../core/desired.ts';
+import type { Observed } from '../core/observed.ts';
+import { type Step, backendFor, needsReclaim, plan } from '../core/plan.ts';
+import { stepsText } from '../core/text-plan.ts';
+import { verdict } from '../core/verdict.ts';
+import { printed } from './check.ts';
+import { type Command, type Context, EXIT, json } from './context.ts';
+
+/** Writes what is missing, reads again, and exits on what was read. */
+export const apply: Command = async (context) => {
+  const { settings } = context;
+  const before = await context.observe();
+  const wanted = desired(settings, before.patterns, before.families);
+  if (wanted.guard !== undefined && before.nft === undefined) {
+    throw new UsageError('--action reject needs nft, for iptables refuses REJECT in the mangle table: install nftables, or use --action drop');
+  }
+  const backend = backendFor(before, settings.backend);
+  const documented = desired({ ...settings, layout: 'documented' }, before.patterns, before.families);
+  const first = plan(wanted, before, backend, documented);
+  if (context.values['dry-run'] === true) return finish(context, before, first, [], true);
+
+  const firewall = await context.firewall();
+  const problems = await carryOut(firewall, first);
+  let now = first.length > 0 ? await context.observe() : before;
+  const again = needsReclaim(verdict(now, settings)) ? plan(wanted, now, backend, documented, true) : [];
+  if (again.length > 0) {
+    problems.push(...(await carryOut(firewall, again)));
+    now = await context.observe();
+  }
+  return finish(context, now, [...first, ...again], problems, false);
+};
+
+/** Each step by itself: a layer that cannot be written does not keep the others from it. */
+export async function carryOut(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {
+  const problems: string[] = [];
+  for (const step of steps) {
+    try {
+      if (step.do === 'restore') await firewall.restore(step.family, step.backend, step.payload);
+      else await firewall.nftRun(step.script);
+    } catch (error) {
+      if (!(error instanceof IptablesError)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return problems;
+}
+
+function finish(context: Context, observed: Observed, steps: readonly Step[], problems: readonly string[], dryRun: boolean): number {
+  const report = verdict(observed, context.settings);
+  if (context.output === 'json') context.print(json({ dryRun, steps, problems, ...report }));
+  else if (context.output === 'npd') context.print(printed(report, 'npd'));
+  else context.print(`${stepsText(steps, problems, dryRun)}${printed(report, 'text')}`);
+  return EXIT[report.answer];
+}

@@ -1,0 +1,25 @@
+import type { Firewall } from 'node-iptables';
+import type { Values } from '../cli/parse.ts';
+import type { FileHints } from '../core/from-files.ts';
+import type { Observed } from '../core/observed.ts';
+import type { Settings } from '../core/settings.ts';
+
+/** What a command is given: its settings, and the few ways it has to the world. */
+export interface Context {
+  readonly settings: Settings;
+  readonly values: Values;
+  readonly output: 'text' | 'json' | 'npd';
+  readonly print: (text: string) => void;
+  readonly firewall: () => Promise<Firewall>;
+  /** Looks at this node. */
+  readonly observe: () => Promise<Observed>;
+  /** Reads saved rulesets in its place. */
+  readonly observeFiles: (names: readonly string[], hints: FileHints) => Promise<Observed>;
+}
+
+export type Command = (context: Context) => Promise<number>;
+
+export const EXIT = { blocked: 0, open: 1, unknown: 2, usage: 64, crash: 70 } as const;
+
+export const json = (value: unknown): string =>
+  `${JSON.stringify(value, (_, one: unknown) => (typeof one === 'bigint' ? Number(one) : one), 2)}\n`;

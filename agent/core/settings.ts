@@ -1,0 +1,27 @@
+import type { Backend } from 'node-iptables';
+
+/** What an operator may decide. docs/config.md explains each. */
+export interface Settings {
+  /** Patterns of the host side of pod interfaces, as `-i` takes them. */
+  readonly interfaces: readonly string[];
+  /** Patterns of branch-ENI interfaces, as `-o` takes them. */
+  readonly branchInterfaces: readonly string[];
+  /** Whether patterns found on the node are added (the VPC CNI's prefix, the `veth` of IPv4 egress). */
+  readonly discover: boolean;
+  readonly layout: 'documented' | 'chain';
+  readonly action: 'drop' | 'reject';
+  readonly backend: 'auto' | Backend;
+  readonly lockWaitSeconds: number;
+  readonly timeoutSeconds: number;
+}
+
+export const DEFAULT_SETTINGS: Settings = {
+  interfaces: ['eni+'],
+  branchInterfaces: ['vlan+'],
+  discover: true,
+  layout: 'documented',
+  action: 'drop',
+  backend: 'auto',
+  lockWaitSeconds: 5,
+  timeoutSeconds: 20,
+};

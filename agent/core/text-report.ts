@@ -1,0 +1,47 @@
+import { describeRule } from './rule-text.ts';
+import { REASONS } from './reasons.ts';
+import type { Report, TargetReport } from './report.ts';
+
+/** The answer for a person: one paragraph a target, the verdict last, where the eye is. */
+export function reportText(report: Report): string {
+  const lines = report.targets.flatMap(targetLines);
+  for (const service of report.collateral) {
+    if (service.answer === 'blocked') lines.push(`warning  ${service.address} (${service.what}) is cut off too${service.by ? `, by ${describeRule(service.by)}` : ''}`);
+  }
+  if (report.assumed.length > 0) lines.push('assumed:', ...report.assumed.map((text) => `  - ${text}`));
+  lines.push(`${report.answer}: ${REASONS[report.reason].text} (${report.reason})`);
+  return `${lines.join('\n')}\n`;
+}
+
+const INDENT = ' '.repeat(9);
+
+function targetLines(target: TargetReport): string[] {
+  return [`${target.answer.padEnd(8)} ${target.name}${target.answer === 'blocked' ? '' : `  ${target.reason}`}`, ...evidence(target).map((line) => `${INDENT}${line}`)];
+}
+
+function evidence(target: TargetReport): string[] {
+  const live = target.established === target.answer ? [] : [`connections that were open before: ${target.established}`];
+  switch (target.answer) {
+    case 'blocked': {
+      const shown = target.proof.slice(0, MOST_RULES).map((rule) => `dropped by ${describeRule(rule)}`);
+      const more = target.proof.length - shown.length;
+      return [...shown, ...(more > 0 ? [`and by ${more} more rules`] : []), ...live];
+    }
+    case 'open': {
+      const { packet, path } = target.witness;
+      const decisive = path.flatMap((stop) => stop.rules).filter((rule) => rule.does === 'accept');
+      const passes = decisive.length === 0 ? ['no rule stops it'] : decisive.filter(({ number }) => number > 0).map((rule) => `accepted by ${describeRule(rule)}`);
+      return [`${packet.source}:${packet.sourcePort} in ${packet.in} -> ${packet.destination}:${packet.destinationPort} out ${packet.out}, mark ${packet.mark}, ${packet.state}`, ...(passes.length > 0 ? passes : ['no rule stops it']), ...live];
+    }
+    case 'unknown':
+      return [...target.doubts.slice(0, MOST_RULES).map(({ why, rule }) => (rule ? `${why}: ${describeRule(rule)}` : why)), ...live];
+  }
+}
+const MOST_RULES = 6;
+
+/** One line of at most 80 bytes, which is where node-problem-detector cuts. */
+export function npdLine(report: Report): string {
+  const worst = report.targets.filter(({ answer }) => answer === report.answer).map(({ name }) => name);
+  const line = `${report.answer} ${report.reason}${report.answer === 'blocked' ? '' : `: ${worst.join(', ')}`}`;
+  return `${line.length <= 79 ? line : `${line.slice(0, 76)}...`}\n`;
+}

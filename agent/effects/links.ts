@@ -1,0 +1,109 @@
+import { hasName, nameSet, namePattern, patternCovers } from 'node-iptables';
+import type { FoundPattern } from '../core/observed.ts';
+import type { Print } from './observe-node.ts';
+
+/** The links of this node, and what they tell about pods. */
+export interface Links {
+  readonly all: readonly Link[];
+  /** Patterns of links that lead into other namespaces. */
+  readonly patterns: readonly FoundPattern[];
+  readonly assumed: readonly string[];
+  /** BPF and other programs on links of the given patterns. */
+  readonly programsOn: (patterns: readonly string[]) => Promise<LinkPrograms>;
+}
+export interface LinkPrograms {
+  readonly bypasses: readonly string[];
+  /** A program may set the mark that a packet starts with. */
+  readonly mayMark: boolean;
+  readonly assumed: readonly string[];
+}
+/** What `ip -j -d link` says of a link, as far as it is used. */
+export interface Link {
+  readonly ifindex: number;
+  readonly ifname: string;
+  readonly link_index?: number;
+  readonly link_netnsid?: number;
+  readonly master?: string;
+  readonly link_type?: string;
+  readonly linkinfo?: { readonly info_kind?: string };
+  readonly xdp?: unknown;
+}
+
+export async function readLinks(print: Print): Promise<Links> {
+  const text = await print('ip', ['-j', '-d', 'link', 'show']);
+  const all = text === undefined ? [] : parseLinks(text);
+  return {
+    all,
+    patterns: all.filter(leadsToPod).map((link) => ({ pattern: patternOf(link.ifname), from: `${link.ifname} on this node` })).filter(firstOfPattern),
+    assumed: text === undefined ? ['pod interfaces were not listed: the program ip is not installed'] : [],
+    programsOn: (patterns) => programsOn(print, all, patterns),
+  };
+}
+
+/** A list of links, or an empty one where the text is something else. */
+export function parseLinks(text: string): Link[] {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return Array.isArray(parsed) ? parsed.filter((one): one is Link => typeof one === 'object' && one !== null && 'ifname' in one && 'ifindex' in one) : [];
+  } catch {
+    return [];
+  }
+}
+
+/** A veth whose other end is in another namespace and that is no port of a bridge: a pod's, routed by the node. */
+const leadsToPod = (link: Link): boolean => link.linkinfo?.info_kind === 'veth' && link.link_netnsid !== undefined && link.master === undefined;
+
+/** Prefixes that CNI plugins give to host interfaces; the VPC CNI's IPv4 egress makes `veth` and 8 hex digits. */
+const CNI_PREFIXES = ['eni', 'vlan', 'veth', 'cali', 'lxc', 'azv', 'gke', 'cni', 'weave', 'flannel'] as const;
+
+function patternOf(name: string): string {
+  const prefix = CNI_PREFIXES.find((known) => name.startsWith(known));
+  return prefix ? `${prefix}+` : name;
+}
+
+const firstOfPattern = ({ pattern }: FoundPattern, at: number, all: readonly FoundPattern[]): boolean =>
+  all.findIndex((other) => other.pattern === pattern) === at;
+
+/**
+ * Programs of the VPC CNI's network policy agent: they answer BPF_OK or BPF_DROP and never redirect
+ * (aws-network-policy-agent, pkg/ebpf/c/tc.v4egress.bpf.c).
+ */
+const NEVER_REDIRECT = /^handle_(ingress|egress)$/;
+
+async function programsOn(print: Print, links: readonly Link[], patterns: readonly string[]): Promise<LinkPrograms> {
+  const ofPods = links.filter(({ ifname }) => patterns.some((pattern) => patternCovers(namePattern(pattern), nameSet(ifname)) && hasName(nameSet(pattern), ifname)));
+  const xdp = ofPods.filter((link) => link.xdp !== undefined).map((link) => `an XDP program on ${link.ifname}`);
+  if (ofPods.length === 0) return { bypasses: xdp, mayMark: false, assumed: [] };
+  const qdiscs = await print('tc', ['-j', 'qdisc', 'show']);
+  if (qdiscs === undefined) {
+    return { bypasses: xdp, mayMark: true, assumed: ['programs on pod interfaces were not looked for: tc is not installed; packets may start with any mark'] };
+  }
+  const names = new Set(ofPods.map((link) => link.ifname));
+  const hooked = objects(qdiscs).filter((qdisc) => (qdisc['kind'] === 'clsact' || qdisc['kind'] === 'ingress') && names.has(String(qdisc['dev']))).map((qdisc) => String(qdisc['dev']));
+  if (hooked.length === 0) return { bypasses: xdp, mayMark: xdp.length > 0, assumed: [] };
+  // One process for all interfaces: a node has up to some hundred.
+  const batch = hooked.map((name) => `filter show dev ${name} ingress\n`).join('');
+  const answers = ((await print('tc', ['-j', '-batch', '-'], batch)) ?? '').split('\n').filter((line) => line.trim() !== '');
+  const found = hooked.flatMap((name, at) => filtersOf(name, answers[at]));
+  return { bypasses: [...xdp, ...found.filter(({ known }) => !known).map(({ text }) => text)], mayMark: found.length > 0 || xdp.length > 0, assumed: [] };
+}
+
+function filtersOf(name: string, answer: string | undefined): { text: string; known: boolean }[] {
+  if (answer === undefined) return [{ text: `filters on ${name} that tc does not show`, known: false }];
+  return objects(answer)
+    .filter((filter) => 'options' in filter)
+    .map((filter) => {
+      const options = (filter['options'] ?? {}) as Record<string, unknown>;
+      const program = String(options['bpf_name'] ?? '');
+      return { text: `a ${String(filter['kind'])} filter ${program} on ${name} may redirect packets`.replace('  ', ' '), known: filter['kind'] === 'bpf' && NEVER_REDIRECT.test(program) };
+    });
+}
+
+function objects(text: string): Record<string, unknown>[] {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return Array.isArray(parsed) ? parsed.filter((one): one is Record<string, unknown> => typeof one === 'object' && one !== null) : [];
+  } catch {
+    return [];
+  }
+}

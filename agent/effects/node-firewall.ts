@@ -1,0 +1,33 @@
+import { access, constants } from 'node:fs/promises';
+import { type Backend, type Family, type Firewall, programName } from 'node-iptables';
+import { ProcessFirewall } from 'node-iptables/exec';
+import type { Settings } from '../core/settings.ts';
+
+/**
+ * The firewall of this node. Distributions before iptables 1.8 (Amazon Linux 2) have one backend under the plain names;
+ * there `iptables-legacy-save` is `iptables-save`.
+ */
+export async function nodeFirewall(settings: Settings, path: string | undefined): Promise<Firewall> {
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, lockWaitSeconds: settings.lockWaitSeconds, ...(path === undefined ? {} : { path }) };
+  const plain = new ProcessFirewall(options);
+  const programs: Record<string, string> = {};
+  for (const backend of ['nft', 'legacy'] as const) {
+    if (await isInstalled(programName('ipv4', backend, 'save'), path)) continue;
+    if (!(await isInstalled(programName('ipv4', 'default', 'save'), path))) continue;
+    if ((await plain.version('ipv4', 'default').catch(() => undefined))?.backend !== backend) continue;
+    for (const family of ['ipv4', 'ipv6'] as const) Object.assign(programs, plainNames(family, backend));
+  }
+  return Object.keys(programs).length === 0 ? plain : new ProcessFirewall({ ...options, programs });
+}
+
+const plainNames = (family: Family, backend: Backend): Record<string, string> =>
+  Object.fromEntries((['change', 'save', 'restore'] as const).map((verb) => [programName(family, backend, verb), programName(family, 'default', verb)]));
+
+const DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/bin', '/bin'];
+
+async function isInstalled(program: string, path = ''): Promise<boolean> {
+  for (const directory of [...DIRECTORIES, ...path.split(':').filter((one) => one !== '')]) {
+    if (await access(`${directory}/${program}`, constants.X_OK).then(() => true, () => false)) return true;
+  }
+  return false;
+}

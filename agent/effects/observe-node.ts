@@ -1,0 +1,117 @@
+import { type Backend, type Family, type Firewall, IptablesError, type NftRuleset, type Ruleset, offPath, parseNftJson, parseSave } from 'node-iptables';
+import type { Failure, Observed } from '../core/observed.ts';
+import type { Settings } from '../core/settings.ts';
+import { type Links, readLinks } from './links.ts';
+import { bypassesOfPods } from './pod-namespaces.ts';
+import { ipvsBypasses } from './ipvs.ts';
+import { hasFamily } from './kernel.ts';
+import { cniPattern } from './cni-config.ts';
+
+export interface NodeSources {
+  readonly firewall: Firewall;
+  /** Runs a program that only prints; undefined when it is not installed. */
+  readonly print: Print;
+  /** /proc/net of the node: our own. */
+  readonly procNet: string;
+  readonly cniDirectory: string;
+}
+export type Print = (program: string, args: readonly string[], stdin?: string) => Promise<string | undefined>;
+
+/**
+ * Looks at this node: both backends, both families, native nftables chains on the path, links and what may carry
+ * packets past the rules. Never rejects: what could not be looked at is a failure in the answer.
+ */
+export async function observeNode(sources: NodeSources, settings: Settings): Promise<Observed> {
+  const families: Family[] = ['ipv4', 'ipv6'];
+  const present = families.filter((family) => hasFamily(family, sources.procNet));
+  const failures: Failure[] = [];
+  const assumed: string[] = [];
+  const [saved, chains, links, hostBackend, vpcCni, ipvs] = await Promise.all([
+    Promise.all(present.flatMap((family) => (['nft', 'legacy'] as const).map((backend) => saveOf(sources.firewall, family, backend, failures, assumed)))),
+    listNft(sources.firewall, ['list chains; list flowtables'], failures, assumed),
+    readLinks(sources.print),
+    settings.backend === 'auto' ? defaultBackend(sources.firewall) : undefined,
+    cniPattern(sources.cniDirectory),
+    ipvsBypasses(sources.procNet),
+  ]);
+  const rulesets = saved.filter((ruleset) => ruleset !== undefined);
+  const nft = chains && (await nativeTables(sources.firewall, chains, rulesets, failures, assumed));
+  const patterns = [...(vpcCni ? [{ pattern: vpcCni, from: "the VPC CNI's configuration" }] : []), ...links.patterns];
+  const podPatterns = [...settings.interfaces, ...settings.branchInterfaces, ...patterns.map(({ pattern }) => pattern)];
+  const programs = await links.programsOn(podPatterns);
+  for (const family of families) if (!present.includes(family)) assumed.push(`this kernel has no ${family === 'ipv4' ? 'IPv4' : 'IPv6'}, so there is nothing of it to block`);
+  return {
+    rulesets,
+    nft,
+    failures,
+    bypasses: [
+      ...(chains ? offPath(chains).filter(({ redirects }) => redirects).map(({ place }) => place) : []),
+      ...(nft ? offPath(nft).filter(({ redirects }) => redirects).map(({ place }) => place) : []),
+      ...programs.bypasses,
+      ...ipvs,
+      ...(await bypassesOfPods(sources.print, links)),
+    ].filter((text, at, all) => all.indexOf(text) === at),
+    patterns,
+    families: present,
+    startMark: programs.mayMark ? undefined : 0,
+    assumed: [...assumed, ...links.assumed, ...programs.assumed],
+    hostBackend,
+  };
+}
+
+async function saveOf(firewall: Firewall, family: Family, backend: Backend, failures: Failure[], assumed: string[]): Promise<Ruleset | undefined> {
+  try {
+    return parseSave(await firewall.save(family, backend), { family, backend });
+  } catch (error) {
+    const failure = failureOf(error, family, `${family === 'ipv4' ? 'iptables' : 'ip6tables'}-${backend}-save`);
+    if (failure.kind === 'unsupported') assumed.push(`the kernel has no ${backend} tables for ${family}: ${failure.message}`);
+    else failures.push(failure);
+    return undefined;
+  }
+}
+
+async function listNft(firewall: Firewall, what: readonly string[], failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
+  try {
+    return parseNftJson(await firewall.nftList(what));
+  } catch (error) {
+    const failure = failureOf(error, 'both', 'nft list');
+    if (failure.kind === 'unsupported') return parseNftJson('{"nftables": []}');
+    if (failure.kind === 'not-installed') assumed.push('native nftables tables were not read: nft is not installed; they cannot undo a drop, but may do anything else');
+    else failures.push(failure);
+    return undefined;
+  }
+}
+
+/** The rules of every native table that has a chain on some hook: not of those that iptables-nft already showed. */
+async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: readonly Ruleset[], failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
+  const shown = (family: string, name: string): boolean =>
+    rulesets.some((one) => one.backend === 'nft' && family === (one.family === 'ipv4' ? 'ip' : 'ip6') && one.tables.get(name)?.state === 'read');
+  const wanted = chains.tables.filter((table) => !shown(table.family, table.name) && [...table.chains.values()].some((chain) => chain.hook !== undefined));
+  if (wanted.length === 0) return { tables: [], unread: chains.unread };
+  return listNft(firewall, [wanted.map((table) => `list table ${table.family} ${table.name}`).join('; ')], failures, assumed);
+}
+
+async function defaultBackend(firewall: Firewall): Promise<Backend | undefined> {
+  try {
+    return (await firewall.version('ipv4', 'default')).backend;
+  } catch {
+    // Only breaks a tie between backends; that the programs are missing is told where they are needed.
+    return undefined;
+  }
+}
+
+const REASON_OF: Readonly<Record<string, Failure['reason']>> = {
+  'not-permitted': 'NotPermitted',
+  'not-installed': 'NotInstalled',
+  busy: 'Busy',
+  'timed-out': 'TimedOut',
+  unreadable: 'CannotRead',
+};
+
+function failureOf(error: unknown, family: Failure['family'], what: string): Failure & { kind: string } {
+  const kind = error instanceof IptablesError ? error.kind : 'unexplained';
+  const message = error instanceof Error ? error.message : String(error);
+  return { family, what, reason: REASON_OF[kind] ?? 'CouldNotLook', message, kind };
+}
+
+export type { Links };

@@ -1,0 +1,100 @@
+import { readFile, readdir, readlink, stat } from 'node:fs/promises';
+import { type Link, type Links, parseLinks } from './links.ts';
+import type { Print } from './observe-node.ts';
+
+/**
+ * Pods with an interface that is no veth of this node (macvlan, ipvlan, a whole network card moved in): their packets
+ * meet no rule of the node at all (measured: a macvlan pod gets 200 through every layer).
+ *
+ * Namespaces are found by their processes and under /run/netns. A namespace whose interfaces are all the other ends of
+ * veths of ours (by their index) needs no closer look; only the others cost a process each.
+ */
+export async function bypassesOfPods(print: Print, links: Links): Promise<string[]> {
+  const own = await inodeOf('/proc/self/ns/net');
+  const found = new Map<string, Namespace>();
+  for (const namespace of [...(await namedNamespaces()), ...(await namespacesOfProcesses(own))]) {
+    if (namespace.inode !== own && !found.has(namespace.inode)) found.set(namespace.inode, namespace);
+  }
+  const peers = peersOf(links.all);
+  const strange: Namespace[] = [];
+  for (const namespace of found.values()) if (!(await allAreOurVeths(namespace, peers))) strange.push(namespace);
+  const texts: string[] = [];
+  for (const namespace of strange) texts.push(...(await strangersIn(print, namespace)));
+  return texts;
+}
+
+interface Namespace {
+  readonly inode: string;
+  readonly path: string;
+  readonly name: string;
+  readonly pid: string | undefined;
+}
+
+/** How many veths of ours have a peer with this index in another namespace. */
+function peersOf(links: readonly Link[]): Map<number, number> {
+  const peers = new Map<number, number>();
+  for (const link of links) {
+    if (link.linkinfo?.info_kind === 'veth' && link.link_netnsid !== undefined && link.link_index !== undefined) {
+      peers.set(link.link_index, (peers.get(link.link_index) ?? 0) + 1);
+    }
+  }
+  return peers;
+}
+
+/** /proc/PID/net/dev_mcast lists every interface that is up, with its index, and needs no process to be started. */
+async function allAreOurVeths(namespace: Namespace, peers: Map<number, number>): Promise<boolean> {
+  if (namespace.pid === undefined) return false;
+  const text = await readFile(`/proc/${namespace.pid}/net/dev_mcast`, 'utf8').catch(() => undefined);
+  if (text === undefined) return false;
+  const indexes = new Set(text.split('\n').flatMap((line) => /^(\d+)\s/.exec(line)?.[1] ?? []).map(Number));
+  for (const index of indexes) {
+    const left = peers.get(index) ?? 0;
+    if (left === 0) return false;
+    peers.set(index, left - 1);
+  }
+  return true;
+}
+
+async function strangersIn(print: Print, namespace: Namespace): Promise<string[]> {
+  const text = await print('nsenter', [`--net=${namespace.path}`, 'ip', '-j', '-d', 'link', 'show']);
+  return parseLinks(text ?? '[]')
+    .filter((link) => link.link_type !== 'loopback' && link.linkinfo?.info_kind !== 'veth' && !HARMLESS.has(link.linkinfo?.info_kind ?? ''))
+    .map((link) => `${link.ifname} in the namespace of ${namespace.name} is ${describe(link)}, no veth of this node`);
+}
+
+/** Kinds that lead nowhere by themselves; tunnel devices that the kernel makes in every new namespace. */
+const HARMLESS = new Set(['dummy', 'ifb', 'bridge', 'sit', 'ipip', 'gre', 'gretap', 'erspan', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti', 'vti6', 'tun', 'vcan', 'nlmon']);
+
+const describe = (link: Link): string => (link.linkinfo?.info_kind ? `a ${link.linkinfo.info_kind} interface` : 'a network card of its own');
+
+const NAMED = ['/run/netns', '/var/run/netns'];
+
+async function namedNamespaces(): Promise<Namespace[]> {
+  const out: Namespace[] = [];
+  for (const directory of NAMED) {
+    for (const name of await readdir(directory).catch(() => [])) {
+      const path = `${directory}/${name}`;
+      const status = await stat(path).catch(() => undefined);
+      if (status) out.push({ inode: `net:[${status.ino}]`, path, name, pid: undefined });
+    }
+  }
+  return out;
+}
+
+/**
+ * Only where we are in the namespace that the machine started in. Anywhere else (a node made of namespaces, for tests)
+ * the processes around us are not of this node.
+ */
+async function namespacesOfProcesses(own: string): Promise<Namespace[]> {
+  if (own !== (await inodeOf('/proc/1/ns/net'))) return [];
+  const pids = (await readdir('/proc').catch(() => [])).filter((name) => /^\d+$/.test(name));
+  const all = await Promise.all(
+    pids.map(async (pid): Promise<Namespace[]> => {
+      const inode = await inodeOf(`/proc/${pid}/ns/net`);
+      return inode === '' ? [] : [{ inode, path: `/proc/${pid}/ns/net`, name: `process ${pid}`, pid }];
+    }),
+  );
+  return all.flat();
+}
+
+const inodeOf = (path: string): Promise<string> => readlink(path).catch(() => '');

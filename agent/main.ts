@@ -1,0 +1,98 @@
+import { readFile } from 'node:fs/promises';
+import type { Firewall } from 'node-iptables';
+import { parsePlainly, type Parsed } from './cli/parse.ts';
+import { OPTIONS, type CommandName } from './cli/options.ts';
+import { type Command, type Context, EXIT } from './commands/context.ts';
+import { type SettingsSource, UsageError, parseConfigFile, settingsFrom, settingsOfEnvironment } from './config.ts';
+import { observedFromFiles } from './core/from-files.ts';
+import type { Settings } from './core/settings.ts';
+import { VERSION } from './version.ts';
+
+/** Where the world is let in: arguments, environment, streams. Everything below gets what it needs as values. */
+const DEFAULT_CONFIG = '/etc/imds-guard/config.yaml';
+
+const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
+  apply: async () => (await import('./commands/apply.ts')).apply,
+  check: async () => (await import('./commands/check.ts')).check,
+  explain: async () => (await import('./commands/explain.ts')).explain,
+  rules: async () => (await import('./commands/rules.ts')).rules,
+  remove: async () => (await import('./commands/remove.ts')).remove,
+};
+
+export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+  try {
+    const parsed = parsePlainly(argv) ?? (await (await import('./cli/full.ts')).parseFully(argv, VERSION, print));
+    if (!parsed) return 0;
+    const command = await COMMAND[parsed.command]();
+    return await command(await contextOf(parsed, env));
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`imds-guard: ${error.message.split('\n')[0]}\n`);
+      return EXIT.usage;
+    }
+    process.stderr.write(`imds-guard: a bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return EXIT.crash;
+  }
+}
+
+const print = (text: string): void => {
+  process.stdout.write(text);
+};
+
+async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | undefined>>): Promise<Context> {
+  const { values } = parsed;
+  const output = (values['output'] ?? 'text') as Context['output'];
+  if (output === 'npd' && parsed.command !== 'check' && parsed.command !== 'apply') throw new UsageError('--output npd is for check and apply');
+  const settings = settingsFrom([...(await configFile(values['config'] as string | undefined, env)), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
+  let firewall: Promise<Firewall> | undefined;
+  const theFirewall = (): Promise<Firewall> => (firewall ??= makeFirewall(settings, env));
+  return {
+    settings,
+    values,
+    output,
+    print,
+    firewall: theFirewall,
+    observe: async () => {
+      const { observeNode } = await import('./effects/observe-node.ts');
+      const { programPrinter } = await import('./effects/print-program.ts');
+      return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d' }, settings);
+    },
+    observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),
+  };
+}
+
+async function makeFirewall(settings: Settings, env: Readonly<Record<string, string | undefined>>): Promise<Firewall> {
+  const { nodeFirewall } = await import('./effects/node-firewall.ts');
+  return nodeFirewall(settings, env['PATH']);
+}
+
+async function configFile(named: string | undefined, env: Readonly<Record<string, string | undefined>>): Promise<SettingsSource[]> {
+  const name = named ?? env['IMDS_GUARD_CONFIG'];
+  try {
+    return [await parseConfigFile(name ?? DEFAULT_CONFIG, await readFile(name ?? DEFAULT_CONFIG, 'utf8'))];
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    if (name === undefined && isMissing(error)) return [];
+    throw new UsageError(`the config file ${name ?? DEFAULT_CONFIG} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+function settingsOfFlags(parsed: Parsed): SettingsSource {
+  const given = Object.entries(OPTIONS).flatMap(([name, { setting }]) => (setting && parsed.values[name] !== undefined ? [[setting, parsed.values[name]] as const] : []));
+  return { name: 'the command line', values: Object.fromEntries(given) };
+}
+
+async function readSaved(name: string): Promise<{ name: string; text: string }> {
+  try {
+    return { name, text: await readFile(name === '-' ? '/dev/stdin' : name, 'utf8') };
+  } catch (error) {
+    throw new UsageError(`--from ${name} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+void main(process.argv.slice(2), process.env).then((code) => {
+  process.exitCode = code;
+});

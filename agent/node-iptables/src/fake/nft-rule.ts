@@ -1,0 +1,27 @@
+/**
+ * A rule as `nft -j` lists it (libnftables-json(5)), for the few words that our own table is made of; undefined for any
+ * other.
+ *
+ *     ip daddr 169.254.169.254 meta l4proto tcp counter reject with tcp reset
+ */
+export function ruleExpressions(words: readonly string[]): readonly object[] | undefined {
+  const expressions: object[] = [];
+  for (let rest = words.join(' '); rest !== ''; ) {
+    const piece = PIECES.map(({ says, json }) => ({ found: says.exec(rest), json })).find(({ found }) => found !== null);
+    if (!piece?.found) return undefined;
+    expressions.push(piece.json(piece.found));
+    rest = rest.slice(piece.found[0].length).trimStart();
+  }
+  return expressions;
+}
+
+const equals = (left: object, right: string | undefined): object => ({ match: { op: '==', left, right } });
+
+const PIECES: readonly { readonly says: RegExp; readonly json: (found: RegExpExecArray) => object }[] = [
+  { says: /^(ip6?) (daddr|saddr) ([0-9a-fA-F.:]+)(?= |$)/, json: ([, protocol, field, address]) => equals({ payload: { protocol, field } }, address) },
+  { says: /^meta l4proto (tcp|udp)\b/, json: ([, protocol]) => equals({ meta: { key: 'l4proto' } }, protocol) },
+  { says: /^([io]ifname) "?([^" ]+)"?(?= |$)/, json: ([, key, name]) => equals({ meta: { key } }, name) },
+  { says: /^counter\b/, json: () => ({ counter: { packets: 0, bytes: 0 } }) },
+  { says: /^reject with tcp reset\b/, json: () => ({ reject: { type: 'tcp reset' } }) },
+  { says: /^(drop|accept|return)$/, json: ([, verdict]) => ({ [verdict!]: null }) },
+];

@@ -1,0 +1,4 @@
+/** A claim of the demo that did not hold. */
+export class Unmet extends Error {
+  override readonly name = 'Unmet';
+}
