@@ -1,12 +1,14 @@
 // Makes dist/: one CommonJS bundle (ESM costs a privileged process 30 ms and undici, Node issue 59686), the Node it was
 // made for, and a launcher that starts the one with the other whatever the caller's environment says.
-import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const dist = join(root, 'dist');
+const finished = join(root, 'dist');
+// Built beside and swapped in at the end: a build that fails leaves the last good one.
+const dist = join(root, 'dist.new');
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
 
@@ -35,3 +37,6 @@ exec "$here/node" "$here/imds-guard.cjs" "$@"
 `,
 );
 chmodSync(join(dist, 'imds-guard'), 0o755);
+
+rmSync(finished, { recursive: true, force: true });
+renameSync(dist, finished);

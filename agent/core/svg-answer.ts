@@ -7,6 +7,14 @@ import { shadowing, whereText } from './svg-rows.ts';
 const TONES = { blocked: 'green', open: 'red', unknown: 'amber' } as const satisfies Readonly<Record<Answer, Tone>>;
 export const answerTone = (answer: Answer): Tone => TONES[answer];
 
+/** What the answer says of all packets, beside the one that is drawn. */
+export const answerText = (answer: Answer): string => SENTENCES[answer];
+const SENTENCES: Readonly<Record<Answer, string>> = {
+  blocked: 'Every packet from these pods to IMDS is dropped. One of them:',
+  open: 'A packet from these pods gets to IMDS. This one:',
+  unknown: 'Whether packets from these pods get to IMDS cannot be said. A likely one:',
+};
+
 /** What happened to the packet and which rule did it, in one sentence without its full stop. */
 export function summaryOf(explanation: Explanation): string {
   const doubt = explanation.doubtful ? ', as far as the rules can be decided' : '';
@@ -24,5 +32,5 @@ export function summaryOf(explanation: Explanation): string {
 function late(explanation: Explanation): string {
   const stop = shadowing(explanation);
   const accept = stop?.rules.at(-1);
-  return accept && stop.shadowed.some(({ ours }) => ours) ? `; but ${whereText(accept)} keeps it from another rule of ours` : '';
+  return stop && accept && stop.shadowed.some(({ ours }) => ours) ? `; but ${whereText(accept)} keeps it from another rule of ours` : '';
 }

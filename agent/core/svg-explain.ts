@@ -1,14 +1,14 @@
 import type { Explanation } from './explain.ts';
-import { answerTone, summaryOf } from './svg-answer.ts';
-import { packetText, boxesOf, type Box } from './svg-boxes.ts';
+import { answerText, answerTone, summaryOf } from './svg-answer.ts';
+import { type Box, boxesOf, type Grid, gridOf } from './svg-boxes.ts';
 import { styleSheet } from './svg-style.ts';
 import { COLUMN, columns, px, shorten, textAt, xml } from './svg-text.ts';
-import { BOX, drawWay, MARGIN, widthOfBoxes } from './svg-way.ts';
+import { BOX, drawWay, MARGIN, packetText } from './svg-way.ts';
 
 const NARROWEST = 90;
 const MOST_NAME = 60;
 const MOST_SUMMARY = 128;
-const HEADING = 62;
+const HEADING = 66;
 const BETWEEN = 36;
 
 /**
@@ -17,12 +17,13 @@ const BETWEEN = 36;
  */
 export function explanationSvg(explanations: readonly Explanation[]): string {
   const ways = explanations.map((explanation) => ({ explanation, boxes: boxesOf(explanation) }));
-  const width = widthFor(ways);
+  const grid = gridFor(ways);
+  const width = BOX + grid.width + MARGIN;
   let y = MARGIN;
   const drawn: string[] = [];
   for (const { explanation, boxes } of ways) {
     drawn.push(heading(explanation, y));
-    const way = drawWay(explanation, boxes, y + HEADING, width - MARGIN - BOX);
+    const way = drawWay(explanation, boxes, y + HEADING, grid);
     drawn.push(way.svg);
     y = way.bottom + BETWEEN;
   }
@@ -35,10 +36,9 @@ export function explanationSvg(explanations: readonly Explanation[]): string {
 
 const NOTHING = 'Nothing to explain: no rules of any family were given.';
 
-function widthFor(ways: readonly { readonly explanation: Explanation; readonly boxes: readonly Box[] }[]): number {
-  const inBoxes = widthOfBoxes(ways.flatMap(({ boxes }) => boxes));
+function gridFor(ways: readonly { readonly explanation: Explanation; readonly boxes: readonly Box[] }[]): Grid {
   const lines = ways.flatMap(({ explanation }) => [columns(shorten(summaryOf(explanation), MOST_SUMMARY)), columns(packetText(explanation)) + 12]);
-  return Math.ceil(MARGIN + Math.max(inBoxes + BOX, BOX + Math.max(NARROWEST, ...lines) * COLUMN + 32));
+  return gridOf(ways.flatMap(({ boxes }) => boxes), Math.max(NARROWEST, ...lines) * COLUMN);
 }
 
 /** `eni+ ipv4  [OPEN]`, and below it why, in a sentence. */
@@ -52,7 +52,8 @@ function heading(explanation: Explanation, y: number): string {
     large(MARGIN, y + 21, name, 'ink strong'),
     `<rect x="${px(at)}" y="${px(y)}" width="${px(wide)}" height="30" rx="6" class="${tone}"/>`,
     large(at + 12, y + 21, word, `${tone}-on strong`),
-    textAt(MARGIN, y + 50, shorten(summaryOf(explanation), MOST_SUMMARY), 'ink'),
+    textAt(at + wide + 14, y + 20, answerText(explanation.answer), 'faint'),
+    textAt(MARGIN, y + 51, shorten(summaryOf(explanation), MOST_SUMMARY), 'ink strong'),
   ].join('\n');
 }
 

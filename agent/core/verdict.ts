@@ -92,6 +92,10 @@ class TargetVerdict {
     const base = { name, family, interface: pattern, from: this.target.from, established: states.ESTABLISHED, states };
     switch (judgement.answer) {
       case 'blocked':
+        // Tables that could not be listed may untrack a packet; then the drop has to hold for untracked ones too.
+        if (!this.observed.nft && states.UNTRACKED !== 'blocked') {
+          return { ...base, answer: 'unknown', reason: 'CannotRead', doubts: [{ why: 'native nftables tables were not read: they may untrack packets, and untracked ones would pass' }] };
+        }
         return {
           ...base,
           answer: 'blocked',

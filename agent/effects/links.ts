@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { hasName, nameSet, namePattern, patternCovers } from 'node-iptables';
 import type { FoundPattern } from '../core/observed.ts';
 import type { Print } from './observe-node.ts';
@@ -29,16 +30,26 @@ export interface Link {
   readonly xdp?: unknown;
 }
 
-export async function readLinks(print: Print): Promise<Links> {
-  const text = await print('ip', ['-j', '-d', 'link', 'show']);
+export async function readLinks(print: Print, procNet: string): Promise<Links> {
+  const [text, uplinks] = await Promise.all([print('ip', ['-j', '-d', 'link', 'show']), uplinkNames(procNet)]);
   const all = text === undefined ? [] : parseLinks(text);
   return {
     all,
-    patterns: all.filter(leadsToPod).map((link) => ({ pattern: patternOf(link.ifname), from: `${link.ifname} on this node` })).filter(firstOfPattern),
+    patterns: all.filter((link) => leadsToPod(link) && !uplinks.has(link.ifname)).map((link) => ({ pattern: patternOf(link.ifname), from: `${link.ifname} on this node` })).filter(firstOfPattern),
     assumed: text === undefined ? ['pod interfaces were not listed: the program ip is not installed'] : [],
     programsOn: (patterns) => programsOn(print, all, patterns),
   };
 }
+
+/** Interfaces that a default route or a route to IMDS itself leaves by: never a pod's, whatever their kind. */
+async function uplinkNames(procNet: string): Promise<Set<string>> {
+  const [four, six] = await Promise.all(['route', 'ipv6_route'].map((file) => readFile(`${procNet}/${file}`, 'utf8').catch(() => '')));
+  // ens5  00000000  …: name first, destination in little-endian hex. IPv6: destination, its length, …, name last.
+  const byFour = four!.split('\n').map((line) => line.split('\t')).filter(([, to]) => to === '00000000' || to === 'FEA9FEA9').map(([name]) => name!);
+  const bySix = six!.split('\n').map((line) => line.trim().split(/\s+/)).filter(([to, length]) => (length === '00' && to === '0'.repeat(32)) || to === IMDS_IPV6).map((words) => words.at(-1)!);
+  return new Set([...byFour, ...bySix]);
+}
+const IMDS_IPV6 = 'fd000ec2000000000000000000000254';
 
 /** A list of links, or an empty one where the text is something else. */
 export function parseLinks(text: string): Link[] {

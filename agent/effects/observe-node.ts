@@ -29,7 +29,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   const [saved, chains, links, hostBackend, vpcCni, ipvs] = await Promise.all([
     Promise.all(present.flatMap((family) => (['nft', 'legacy'] as const).map((backend) => saveOf(sources.firewall, family, backend, failures, assumed)))),
     listNft(sources.firewall, ['list chains; list flowtables'], failures, assumed),
-    readLinks(sources.print),
+    readLinks(sources.print, sources.procNet),
     settings.backend === 'auto' ? defaultBackend(sources.firewall) : undefined,
     cniPattern(sources.cniDirectory),
     ipvsBypasses(sources.procNet),

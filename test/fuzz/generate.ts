@@ -139,6 +139,7 @@ class TableMaker {
     // The answer to a translated source must come back by the same link, so only the uplink's is fixed.
     const target = chosen === 'SNAT' ? `-j SNAT --to-source ${random.pick(['10.0.9.1', '10.0.0.10', '10.0.9.1:5000-6000'])}` : chosen;
     if (chosen === 'SNAT') words.push('-o ens5');
+    const drops = /DROP|REJECT/.test(target);
     // DROP without a match would end most conversations at the first such rule.
     const atLeast = /DROP|REJECT|ACCEPT|-g |RETURN/.test(target) && words.length === 0 ? 1 : 0;
     const wanted = Math.max(atLeast, random.weighted([[25, 0], [35, 1], [25, 2], [15, 3]] as const));
@@ -147,10 +148,14 @@ class TableMaker {
       const match = this.match(spot, about);
       const option = match.replace(/^! /, '').split(' ')[match.startsWith('-m') ? 1 : 0]!;
       if (match === '' || seen.has(option)) continue;
+      // What lets a request pass and ends what comes after it is `unknown`: kept rare.
+      if (drops && !/NEW|INVALID|UNTRACKED/.test(match.replace('! --ctstate NEW', '')) && LATER.test(match) && random.chance(0.85)) continue;
       seen.add(option);
       words.push(match);
       made++;
     }
+    if (target.includes('TCPMSS') && !words.some(word => word.startsWith('-m tcp'))) words.push('-m tcp --syn');
+    else if (target.includes('TCPMSS')) return this.rule(spot, forced);
     if (needsTcp([...words, target]) && !seen.has('-p')) words.unshift('-p tcp');
     else if (needsTcp([...words, target])) {
       const at = words.findIndex(word => /^(! )?-p /.test(word));
@@ -190,7 +195,11 @@ class TableMaker {
       ] as const);
     const type = random.weighted<() => string>([
       [26, () => this.interfaceWords(spot, about)],
-      [12, () => `${not()}${about === 'answer' ? '-d' : '-s'} ${podBlock()}`],
+      [12, () => {
+        const block = podBlock();
+        // iptables-nft cannot say `! -s 0.0.0.0/0`.
+        return `${block === '0.0.0.0/0' ? '' : not()}${about === 'answer' ? '-d' : '-s'} ${block}`;
+      }],
       [6, () => (about === 'answer' ? '' : `${not(0.3)}-d ${random.pick([`${SERVICE}/32`, '169.254.0.0/16', '10.0.0.0/8', '192.0.2.1/32'])}`)],
       [4, () => random.pick(['-p tcp', '-p tcp', '-p udp', '! -p udp', '! -p tcp', '-p 6', '-p all'])],
       [12, () => (about === 'answer' ? `-m tcp ${not()}--sport ${ports()}` : `-m tcp ${not()}--dport ${ports()}`)],
@@ -243,7 +252,7 @@ class TableMaker {
     const { random } = this;
     const { table, hook, targets } = spot;
     const jump = targets.length > 0 ? random.pick(targets) : undefined;
-    const drops = about === 'answer' ? 3 : about === 'any' ? 10 : 26;
+    const drops = about === 'answer' ? 1.5 : about === 'any' ? 8 : 26;
     const base: (readonly [number, string])[] = [
       [about === 'request' ? 20 : 26, '-j ACCEPT'],
       [8, '-j RETURN'],
@@ -252,7 +261,7 @@ class TableMaker {
     if (jump !== undefined) base.push([34, `-j ${jump}`], [5, `-g ${jump}`]);
     if (table === 'nat') {
       if (hook === 'POSTROUTING') base.push([10, '-j MASQUERADE'], [5, 'SNAT']);
-      else base.push([2, `-j DNAT --to-destination ${random.pick([`${SERVICE}:80`, '10.0.0.1:80', '192.0.2.1'])}`], [2, '-j REDIRECT --to-ports 8080']);
+      else base.push([0.7, `-j DNAT --to-destination ${random.pick([`${SERVICE}:80`, '10.0.0.1:80', '192.0.2.1'])}`], [0.7, '-j REDIRECT --to-ports 8080']);
     } else {
       base.push([drops, '-j DROP']);
     }
@@ -263,7 +272,7 @@ class TableMaker {
     base.push([marks, `-j MARK ${this.markTarget()}`], [marks / 2, `-j CONNMARK ${this.connmarkTarget()}`]);
     if (table === 'raw') base.push([9, '-j CT --notrack'], [2, '-j NOTRACK']);
     if (table === 'mangle') base.push([1, '-j DSCP --set-dscp 0x08'], [1, '-j TOS --set-tos 0x10/0x3f']);
-    if (table === 'mangle' && hook !== 'PREROUTING') base.push([1, '-j CLASSIFY --set-class 0001:0002'], [1, '-j TCPMSS --clamp-mss-to-pmtu']);
+    if (table === 'mangle' && hook !== 'PREROUTING') base.push([1, '-j CLASSIFY --set-class 0001:0002'], [1, '-j TCPMSS --set-mss 1000']);
     return random.weighted(base);
   }
 
@@ -294,4 +303,7 @@ class TableMaker {
   }
 }
 
-const needsTcp = (words: readonly string[]): boolean => words.some(word => /-m tcp |-m multiport |tcp-reset|TCPMSS|--to-ports|:80$|:5000-6000/.test(word));
+/** What the first packet of a connection is not, and later ones are. */
+const LATER = /ESTABLISHED|! --syn|ACK|RST|REPLY|! --(ct)?state NEW|! --tcp-flags/;
+
+const needsTcp = (words: readonly string[]): boolean => words.some(word => /-m tcp |-m multiport |tcp-reset|--to-ports|:80$|:5000-6000/.test(word));

@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { IptablesError } from '../../agent/node-iptables/src/errors.ts';
-import { ProcessFirewall, legacyTables } from '../../agent/node-iptables/src/exec/index.ts';
+import { ProcessFirewall, legacyTables, legacyTablesFile } from '../../agent/node-iptables/src/exec/index.ts';
 import { FakeFirewall } from '../../agent/node-iptables/src/fake/index.ts';
 import type { Firewall } from '../../agent/node-iptables/src/firewall.ts';
 import type { Backend } from '../../agent/node-iptables/src/model.ts';
@@ -407,15 +407,18 @@ const fakeWorld = async (): Promise<World> => {
  * that ends when we do, however we end: no name is left behind. Root needs no user namespace; others need theirs.
  */
 const isRoot = process.getuid?.() === 0;
-const USER = isRoot ? [] : ['--map-root-user'];
+// Two steps: a network namespace that is made together with its user namespace, before root is mapped, has its
+// /proc/net/ip_tables_names owned by the real root, and iptables-legacy-save fails there.
+const MAKE_USER = isRoot ? [] : ['--map-root-user', 'unshare'];
 const ENTER_USER = isRoot ? [] : ['--user', '--preserve-credentials'];
 
-async function namespaceWorld(): Promise<World> {
-  const keeper = spawn('unshare', ['--net', '--mount', ...USER, 'sh', '-c', 'mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec cat'], { stdio: ['pipe', 'pipe', 'pipe'] });
+async function namespaceWorld(): Promise<World & { readonly prefix: readonly string[] }> {
+  const keeper = spawn('unshare', [...MAKE_USER, '--net', '--mount', 'sh', '-c', 'mount -t tmpfs tmpfs /run && ip link set lo up && echo ready && exec cat'], { stdio: ['pipe', 'pipe', 'pipe'] });
   await said(keeper, 'ready');
   const prefix = ['nsenter', '--target', String(keeper.pid), '--net', '--mount', ...ENTER_USER];
   return {
-    firewall: new ProcessFirewall({ prefix, procNet: `/proc/${keeper.pid}/net`, lockWaitSeconds: 1 }),
+    prefix,
+    firewall: new ProcessFirewall({ prefix, lockWaitSeconds: 1 }),
     holdLock: async () => {
       const [file, ...args] = [...prefix, 'flock', '/run/xtables.lock', 'sh', '-c', 'echo held; exec cat'];
       const holder = spawn(file!, args, { stdio: ['pipe', 'pipe', 'pipe'] });
@@ -462,13 +465,16 @@ const whyNotLegacy = await whyNot('iptables-legacy');
 void t.test('asking the legacy backend makes no table', whyNotLegacy === undefined ? {} : { skip: whyNotLegacy }, async (t) => {
   const world = await namespaceWorld();
   t.teardown(() => world.end());
-  const { procNet } = (world.firewall as unknown as { options: { procNet: string } }).options;
+  const made = (family: Family): string => {
+    const [file, ...args] = [...world.prefix, 'cat', legacyTablesFile(family)];
+    return execFileSync(file!, args, { encoding: 'utf8' });
+  };
   for (const family of ['ipv4', 'ipv6'] as const) {
     t.equal(await world.firewall.save(family, 'legacy'), '');
     t.equal(await world.firewall.save(family, 'legacy', { table: 'mangle' }), '');
-    t.strictSame(await legacyTables(family, procNet), []);
+    t.equal(made(family), '');
     await world.firewall.restore(family, 'legacy', '*filter\nCOMMIT\n');
-    t.strictSame(await legacyTables(family, procNet), ['filter']);
+    t.equal(made(family), 'filter\n');
   }
   t.strictSame(await legacyTables('ipv4', '/nowhere'), [], 'a kernel without x_tables');
 });
@@ -479,8 +485,7 @@ const needsKernel = whyNotKernel === undefined ? {} : { skip: `NOT CHECKED AGAIN
 void t.test('how real programs fail', needsKernel, async (t) => {
   const world = await namespaceWorld();
   t.teardown(() => world.end());
-  const { prefix, procNet } = (world.firewall as unknown as { options: { prefix: string[]; procNet: string } }).options;
-  const inside = { prefix, procNet };
+  const inside = { prefix: world.prefix };
 
   await t.test('not installed, with and without a prefix', async (t) => {
     for (const options of [inside, {}]) {
@@ -492,7 +497,7 @@ void t.test('how real programs fail', needsKernel, async (t) => {
 
   await t.test('not permitted: every call, without CAP_NET_ADMIN', async (t) => {
     // In the namespace of a root without the capability; the file of table names it may read.
-    const firewall = new ProcessFirewall({ prefix: [...prefix, 'setpriv', '--bounding-set=-net_admin,-net_raw', '--inh-caps=-net_admin,-net_raw', '--'], procNet });
+    const firewall = new ProcessFirewall({ prefix: [...world.prefix, 'setpriv', '--bounding-set=-net_admin,-net_raw', '--inh-caps=-net_admin,-net_raw', '--'] });
     await world.firewall.restore('ipv4', 'legacy', '*filter\nCOMMIT\n');
     t.equal(await kindOf(firewall.save('ipv4', 'nft')), 'not-permitted');
     t.equal(await kindOf(firewall.save('ipv4', 'legacy')), 'not-permitted');
@@ -503,7 +508,7 @@ void t.test('how real programs fail', needsKernel, async (t) => {
   });
 
   await t.test('timed out: killed, with what is left of it known', async (t) => {
-    const firewall = new ProcessFirewall({ ...inside, timeoutMs: 200, programs: { nft: 'sleep' }, prefix: [...prefix, 'sh', '-c', 'exec sleep 60'] });
+    const firewall = new ProcessFirewall({ ...inside, timeoutMs: 200, programs: { nft: 'sleep' }, prefix: [...world.prefix, 'sh', '-c', 'exec sleep 60'] });
     const from = Date.now();
     t.equal(await kindOf(firewall.nftList([])), 'timed-out');
     t.ok(Date.now() - from < 3000);
@@ -518,7 +523,7 @@ void t.test('how real programs fail', needsKernel, async (t) => {
     // In a world of its own: a lock that is there already can be opened on a read-only file system.
     const locked = await namespaceWorld();
     t.teardown(() => locked.end());
-    const [file, ...args] = (locked.firewall as unknown as { options: { prefix: string[] } }).options.prefix;
+    const [file, ...args] = locked.prefix;
     execFileSync(file!, [...args, 'mount', '-o', 'remount,ro', '/run']);
     t.equal(await kindOf(locked.firewall.restore('ipv4', 'legacy', '*filter\nCOMMIT\n')), 'not-permitted');
   });
@@ -565,7 +570,10 @@ function randomPayload(random: (below: number) => number, backend: Backend): str
       const chain = pick(['FORWARD', 'FORWARD', 'OUTPUT', 'A', 'A', 'B']);
       const rule = `${pick(['', '', '-i eth0 ', '! -o eni+ '])}-d 192.0.2.${random(3)} -j ${pick(['ACCEPT', 'ACCEPT', 'RETURN', 'A', 'B', 'REJECT'])}`;
       // No -R on nft: 1.8.9 crashes when it replaces a rule of the same payload.
-      payload.push(pick([`:${pick(['A', 'A', 'B', 'FORWARD'])} - [0:0]`, `:${pick(['A', 'B'])} - [0:0]`, `-A ${chain} ${rule}`, `-A ${chain} ${rule}`, `-I ${chain} ${rule}`, `-I ${chain} 2 ${rule}`, `-D ${chain} ${rule}`, `-D ${chain} 1`, `-F ${chain}`, `-X ${pick(['A', 'B'])}`, `-N ${pick(['A', 'B'])}`, `-P ${chain} ${pick(['ACCEPT', 'DROP'])}`, ...(backend === 'legacy' ? [`-R ${chain} 1 ${rule}`] : [])]));
+      const line = pick([`:${pick(['A', 'A', 'B', 'FORWARD'])} - [0:0]`, `:${pick(['A', 'B'])} - [0:0]`, `-A ${chain} ${rule}`, `-A ${chain} ${rule}`, `-I ${chain} ${rule}`, `-I ${chain} 2 ${rule}`, `-D ${chain} ${rule}`, `-D ${chain} 1`, `-F ${chain}`, `-X ${pick(['A', 'B'])}`, `-N ${pick(['A', 'B'])}`, `-P ${chain} ${pick(['ACCEPT', 'DROP'])}`, ...(backend === 'legacy' ? [`-R ${chain} 1 ${rule}`] : [])]);
+      // iptables-nft 1.8.9 counts positions as if a `:A` line had not emptied the chain: the fake does not follow it there.
+      if (backend === 'nft' && payload.includes(`:${chain} - [0:0]`) && /^-[ID] \w+ \d/.test(line)) continue;
+      payload.push(line);
     }
     payload.push('COMMIT');
   }

@@ -44,6 +44,8 @@ export interface Rule {
   /** Indexes of words that were in quotes though they begin like an option: values, never options. */
   readonly quoted: ReadonlySet<number> | undefined;
   readonly counters: Counters | undefined;
+  /** The line the words were cut from, without `-A CHAIN `, where it is at hand. */
+  readonly uncut?: string;
 }
 
 export interface Counters {

@@ -3,7 +3,7 @@ import type { Firewall, SaveOptions, Version } from '../firewall.ts';
 import { type Backend, TABLE_PRIORITY } from '../model.ts';
 import type { Family } from '../sets/address.ts';
 import { parseVersion, programName } from '../versions.ts';
-import { legacyTables, legacyTablesFile } from './legacy-tables.ts';
+import { legacyTables, legacyTablesFile, tableNames } from './legacy-tables.ts';
 import { type Output, run } from './run.ts';
 
 export interface ProcessFirewallOptions {
@@ -16,8 +16,6 @@ export interface ProcessFirewallOptions {
   readonly programs?: Readonly<Record<string, string>>;
   /** Words before each program, to work in another namespace: `['ip', 'netns', 'exec', 'pod']`. */
   readonly prefix?: readonly string[];
-  /** /proc/net of the namespace that the prefix leads to: `/proc/1234/net`. Default: our own. */
-  readonly procNet?: string;
   /** The caller's PATH, searched after the usual directories. */
   readonly path?: string;
 }
@@ -72,12 +70,24 @@ export class ProcessFirewall implements Firewall {
 
   /** Whether there is anything to save. Never lets a program ask, for that would load the table's module. */
   private async hasLegacyTable(family: Family, table: string | undefined, program: string, args: readonly string[]): Promise<boolean> {
-    const tables = await legacyTables(family, this.options.procNet);
+    const tables = await this.legacyTables(family);
     if (tables === 'unreadable') {
-      const file = legacyTablesFile(family, this.options.procNet);
-      throw new IptablesError('not-permitted', `${file} may not be read. Run as root with CAP_NET_ADMIN.`, { command: program, args, stderr: '' });
+      throw new IptablesError('not-permitted', `${legacyTablesFile(family)} may not be read. Run as root with CAP_NET_ADMIN.`, { command: program, args, stderr: '' });
     }
     return table === undefined ? tables.length > 0 : tables.includes(table);
+  }
+
+  /** Behind a prefix lies another /proc/net, which only a program that is started there can read. */
+  private async legacyTables(family: Family): Promise<readonly string[] | 'unreadable'> {
+    if (!this.options.prefix?.length) return legacyTables(family);
+    try {
+      return tableNames((await this.run('cat', [legacyTablesFile(family)])).stdout);
+    } catch (error) {
+      const said = error instanceof IptablesError ? error.stderr : '';
+      if (/^cat: .*: No such file or directory$/m.test(said)) return [];
+      if (/^cat: .*: Permission denied$/m.test(said)) return 'unreadable';
+      throw error;
+    }
   }
 
   /** iptables-legacy-restore says the same of a missing table and of missing rights; iptables-legacy-save does not. */

@@ -8,8 +8,7 @@ import type { Family } from '../sets/address.ts';
  */
 export async function legacyTables(family: Family, procNet = '/proc/net'): Promise<readonly string[] | 'unreadable'> {
   try {
-    const text = await readFile(legacyTablesFile(family, procNet), 'utf8');
-    return text.split('\n').filter((name) => name !== '');
+    return tableNames(await readFile(legacyTablesFile(family, procNet), 'utf8'));
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return [];
     if (hasCode(error, 'EACCES') || hasCode(error, 'EPERM')) return 'unreadable';
@@ -19,5 +18,7 @@ export async function legacyTables(family: Family, procNet = '/proc/net'): Promi
 
 export const legacyTablesFile = (family: Family, procNet = '/proc/net'): string =>
   `${procNet}/${family === 'ipv4' ? 'ip' : 'ip6'}_tables_names`;
+
+export const tableNames = (text: string): string[] => text.split('\n').filter((name) => name !== '');
 
 const hasCode = (error: unknown, code: string): boolean => error instanceof Error && 'code' in error && error.code === code;

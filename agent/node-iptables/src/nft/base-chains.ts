@@ -7,7 +7,7 @@ import type { Surroundings } from './surroundings.ts';
 
 const HOOKS: readonly Hook[] = ['prerouting', 'input', 'forward', 'output', 'postrouting'];
 const TYPES: readonly BaseChain['type'][] = ['filter', 'nat', 'route'];
-/** NF_IP_PRI_CONNTRACK (uapi/linux/netfilter_ipv4.h). At the same priority the order is not known. */
+/** NF_IP_PRI_CONNTRACK (uapi/linux/netfilter_ipv4.h), at prerouting and output. */
 const CONNTRACK_PRIORITY = -200;
 
 /**
@@ -26,11 +26,11 @@ function baseChain(table: NftTable, chain: NftChain, family: Family): BaseChain[
   const hook = HOOKS.find((known) => known === chain.hook);
   if (hook === undefined) return [];
   const place: Place = { backend: 'nft-native', family: table.family, table: table.name };
-  // A chain whose priority cannot be read is taken to stand first, where conntrack says least.
-  const priority = chain.priority ?? -0x80000000;
-  const before = (hook === 'prerouting' || hook === 'output') && priority <= CONNTRACK_PRIORITY;
+  // nft always tells a priority; where a text does not, nothing that depends on the order is decided.
+  const priority = chain.priority ?? CONNTRACK_PRIORITY;
+  const unordered = (hook === 'prerouting' || hook === 'output') && priority === CONNTRACK_PRIORITY;
   const traced = new Map<string, TracedChain>();
-  const around: Surroundings = { table, family, conntrack: before ? 'before' : 'after' };
+  const around: Surroundings = { table, family, conntrack: unordered ? 'unordered' : 'ordered' };
   const chainNamed = (name: string): TracedChain | undefined => {
     const inner = table.chains.get(name);
     if (!inner) return undefined;

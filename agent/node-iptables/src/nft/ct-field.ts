@@ -10,7 +10,7 @@ import { readFlagNames } from './values.ts';
 
 export function ctField(body: unknown, left: unknown, around: Surroundings): Field {
   const key = member(body, 'key');
-  if (around.conntrack === 'before') return { needs: [], equals: () => undefined, undecided: depends('what conntrack will say') };
+  if (around.conntrack === 'unordered') return { needs: [], equals: () => undefined, undecided: depends('whether conntrack comes before this chain') };
   switch (key) {
     case 'state':
       return stateOfConnection;

@@ -42,7 +42,7 @@ function maskedCt(key: 'state' | 'status', maskValue: unknown, around: Surroundi
   const names = key === 'state' ? STATE_BITS : STATUS_BITS;
   const mask = readFlagNames(maskValue, names);
   if (mask === undefined) return undefined;
-  if (around.conntrack === 'before') return { needs: [], equals: () => undefined, undecided: depends('what conntrack will say') };
+  if (around.conntrack === 'unordered') return { needs: [], equals: () => undefined, undecided: depends('whether conntrack comes before this chain') };
   const equals = (value: unknown): Test | undefined => {
     const bits = readFlagNames(value, names);
     if (bits === undefined) return undefined;

@@ -27,7 +27,7 @@ export function markField(left: unknown, around: Surroundings): Field | undefine
       ? between(is, 0, op === '<' ? number - 1 : number)
       : between(is, op === '>' ? number + 1 : number, 0xffffffff);
   };
-  if (is === 'connmark' && around.conntrack === 'before') return { needs: [], equals, undecided: depends('what conntrack will say') };
+  if (is === 'connmark' && around.conntrack === 'unordered') return { needs: [], equals, undecided: depends('whether conntrack comes before this chain') };
   return { needs, equals, compares, changeable: true };
 }
 

@@ -53,7 +53,7 @@ const marks: Judge = ({ act, test }) =>
 
 /** Whether a rule of the chain, or of a chain that it goes to, is so for packets of either family. */
 const anyRule = (table: NftTable, chain: NftChain, judge: Judge): boolean =>
-  (['ipv4', 'ipv6'] as const).some((family) => holds({ table, family, conntrack: 'before' }, chain, judge, new Set()));
+  (['ipv4', 'ipv6'] as const).some((family) => holds({ table, family, conntrack: 'unordered' }, chain, judge, new Set()));
 
 function holds(around: Surroundings, chain: NftChain, judge: Judge, seen: Set<string>): boolean {
   if (seen.has(chain.name)) return false;

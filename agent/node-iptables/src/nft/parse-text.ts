@@ -46,7 +46,10 @@ function readTable(draft: Draft, table: DraftTable, cursor: Cursor): void {
       readChain(draft, table.family, table.chain(name), cursor);
     } else if ((token.text === 'set' || token.text === 'map') && name !== undefined) {
       cursor.at += 2;
-      table.sets.set(name, readSetBlock(cursor, name, token.text));
+      const set = readSetBlock(cursor, name, token.text);
+      table.sets.set(name, set);
+      // They may as well have been a chain, where the set's own bracket is missing.
+      for (const text of set.unread) draft.unread.push({ line: token.line, text, because: `no part of the set ${name}` });
     } else if (token.text === 'flowtable' && name !== undefined) {
       cursor.at += 2;
       table.flowtables.set(name, { name, devices: devicesIn(block(cursor)) });

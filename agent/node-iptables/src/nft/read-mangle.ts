@@ -24,9 +24,9 @@ export function readMangle(statement: unknown, around: Surroundings): Step[] {
 function setMark(on: 'mark' | 'connmark', value: unknown, around: Surroundings): Step[] {
   const term = readMarkTerm(value);
   if (!term) return perform({ do: 'blur', on });
-  if (around.conntrack === 'before' && (on === 'connmark' || term.from === 'connmark')) {
+  if (around.conntrack === 'unordered' && (on === 'connmark' || term.from === 'connmark')) {
     // Without a connection `ct mark set` does nothing and `meta mark set ct mark` ends the rule (nft_ct.c).
-    return [...(on === 'mark' ? ask(depends('what conntrack will say')) : []), ...perform({ do: 'blur', on })];
+    return [...(on === 'mark' ? ask(depends('whether conntrack comes before this chain')) : []), ...perform({ do: 'blur', on })];
   }
   return markActs(on, term).flatMap(perform);
 }

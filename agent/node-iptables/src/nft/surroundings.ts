@@ -6,6 +6,9 @@ export interface Surroundings {
   readonly table: NftTable;
   /** Of the packets: a rule of an inet table is read once for each. */
   readonly family: Family;
-  /** Before conntrack (nf_ip_hook_priorities: -200, at prerouting and output) `ct` says nothing about the packet. */
-  readonly conntrack: 'before' | 'after';
+  /**
+   * Before conntrack `ct state` is invalid and every other `ct` ends the rule; the walker knows that of each packet.
+   * 'unordered': the chain has conntrack's own priority, and which of the two comes first is not known.
+   */
+  readonly conntrack: 'ordered' | 'unordered';
 }

@@ -121,15 +121,25 @@ export function includesClass(a: PacketClass, b: PacketClass): boolean {
 }
 
 /** A class that holds both, and perhaps more; it carries the doubts of the first. */
-export const hull = (a: PacketClass, b: PacketClass): PacketClass => ({
-  ...a,
-  iif: hullNames(a.iif, b.iif),
-  oif: hullNames(a.oif, b.oif),
-  ...Object.fromEntries(INTERVAL_FIELDS.map((field) => [field, hullIntervals(a[field], b[field])])),
-  ...Object.fromEntries(BIT_FIELDS.map((field) => [field, hullBits(a[field], b[field])])),
-  ctstate: a.ctstate | b.ctstate,
-  ctdir: a.ctdir | b.ctdir,
-});
+export const hull = (a: PacketClass, b: PacketClass): PacketClass =>
+  includesClass(a, b)
+    ? a
+    : {
+        ...a,
+        iif: hullNames(a.iif, b.iif),
+        oif: hullNames(a.oif, b.oif),
+        src: hullIntervals(a.src, b.src),
+        dst: hullIntervals(a.dst, b.dst),
+        proto: hullIntervals(a.proto, b.proto),
+        sport: hullIntervals(a.sport, b.sport),
+        dport: hullIntervals(a.dport, b.dport),
+        ctstatus: hullBits(a.ctstatus, b.ctstatus),
+        mark: hullBits(a.mark, b.mark),
+        connmark: hullBits(a.connmark, b.connmark),
+        flags: hullBits(a.flags, b.flags),
+        ctstate: a.ctstate | b.ctstate,
+        ctdir: a.ctdir | b.ctdir,
+      };
 
 /** One class for two that differ in one interval field only, exactly; otherwise undefined. */
 export function mergeExactly(a: PacketClass, b: PacketClass): PacketClass | undefined {
@@ -193,8 +203,9 @@ function hullNames(a: NameSet, b: NameSet): NameSet {
   return { prefix: a.prefix.slice(0, length), open: true, except };
 }
 
-const hullIntervals = (a: IntervalSet, b: IntervalSet): IntervalSet =>
-  covers(a, b) ? a : union([...pairsOf(a), ...pairsOf(b)].length > 64 ? [...ends(a), ...ends(b)] : [...pairsOf(a), ...pairsOf(b)]);
-
-const ends = (set: IntervalSet): [IntervalSet[number], IntervalSet[number]][] =>
-  set.length === 0 ? [] : [[set[0]!, set[set.length - 1]!]];
+/** From the lowest to the highest of both: what a hull is for is being small. */
+const hullIntervals = (a: IntervalSet, b: IntervalSet): IntervalSet => {
+  if (covers(a, b)) return a;
+  const [low, high] = [a[0]! < b[0]! ? a[0]! : b[0]!, a.at(-1)! > b.at(-1)! ? a.at(-1)! : b.at(-1)!];
+  return interval(low, high);
+};

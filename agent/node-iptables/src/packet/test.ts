@@ -116,6 +116,10 @@ export function split(packet: PacketClass, test: Test, at: unknown, yes: PacketC
         return;
       }
       yes.push({ ...packet, [test.is]: taken });
+      if (packet.doubts?.doubt === TOO_FINE && mine.length >= 2 * MOST_INTERVALS) {
+        no.push(packet);
+        return;
+      }
       const left = subtract(mine, test.among);
       if (isEmpty(left)) return;
       if (left.length <= 2 * MOST_INTERVALS) no.push({ ...packet, [test.is]: left });

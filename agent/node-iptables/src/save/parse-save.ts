@@ -1,6 +1,6 @@
 import type { Family } from '../sets/address.ts';
 import type { Backend, Chain, Counters, Rule, Ruleset, Table, UnreadLine } from '../model.ts';
-import { splitWords } from './words.ts';
+import { type Words, splitWords } from './words.ts';
 
 export interface SaveSource {
   readonly family: Family;
@@ -112,7 +112,56 @@ function chainOf(table: OpenTable, name: string): OpenChain {
 function readRuleLine(table: OpenTable, line: string, lost: (because: string) => void): void {
   const counted = line[0] === '[' ? COUNTED.exec(line) : null;
   if (line[0] === '[' && !counted) return lost('not a rule: `[packets:bytes] -A CHAIN …` was expected');
-  const read = splitWords(counted ? line.slice(counted[0].length) : line);
+  const start = counted ? counted[0].length : 0;
+  if (line.startsWith('-A ', start) && readAppended(table, line, start + 3, counted)) return;
+  readAnyRule(table, counted ? line.slice(start) : line, counted, lost);
+}
+
+/** The plain case, fifty thousand times: `-A CHAIN …`. The words stay uncut until somebody asks for them. */
+function readAppended(table: OpenTable, line: string, at: number, counted: RegExpExecArray | null): boolean {
+  const blank = line.indexOf(' ', at);
+  const name = blank < 0 ? line.slice(at) : line.slice(at, blank);
+  if (name === '' || name.includes('"') || name.includes('\t') || line.includes(' -c ', at) || !quotesAreClosed(line, at)) return false;
+  chainOf(table, name).rules.push(new UncutRule(name, blank < 0 ? '' : line.slice(blank + 1), counted ? countersOf(counted) : undefined));
+  return true;
+}
+
+/** True only when that is certain without reading escapes. */
+function quotesAreClosed(line: string, from: number): boolean {
+  let quotes = 0;
+  for (let at = line.indexOf('"', from); at >= 0; at = line.indexOf('"', at + 1)) quotes++;
+  return quotes === 0 || (quotes % 2 === 0 && !line.includes('\\', from));
+}
+
+class UncutRule implements Rule {
+  readonly chain: string;
+  readonly uncut: string;
+  readonly counters: Counters | undefined;
+  private cut: Extract<Words, { words: unknown }> | undefined;
+  constructor(chain: string, uncut: string, counters: Counters | undefined) {
+    this.chain = chain;
+    this.uncut = uncut;
+    this.counters = counters;
+  }
+  get words(): readonly string[] {
+    return this.read().words;
+  }
+  get quoted(): ReadonlySet<number> | undefined {
+    return this.read().quoted;
+  }
+  private read(): Extract<Words, { words: unknown }> {
+    if (!this.cut) {
+      const words = splitWords(this.uncut);
+      this.cut = 'broken' in words ? { words: [this.uncut], quoted: undefined } : words;
+    }
+    return this.cut;
+  }
+}
+
+const countersOf = (counted: RegExpExecArray): Counters => ({ packets: BigInt(counted[1]!), bytes: BigInt(counted[2]!) });
+
+function readAnyRule(table: OpenTable, line: string, counted: RegExpExecArray | null, lost: (because: string) => void): void {
+  const read = splitWords(line);
   if ('broken' in read) return lost(read.broken);
   const [verb, name, ...rest] = read.words;
   if (name === undefined) return lost(`${verb} without a chain`);
@@ -141,7 +190,7 @@ function readRuleLine(table: OpenTable, line: string, lost: (because: string) =>
   const position = inserting && /^\d+$/.test(rest[0] ?? '') ? Number(rest.shift()) : 1;
   const skipped = read.words.length - rest.length;
   const quoted = read.quoted && new Set([...read.quoted].map((at) => at - skipped));
-  const counters = counted ? { packets: BigInt(counted[1]!), bytes: BigInt(counted[2]!) } : takeTrailingCounters(rest);
+  const counters = counted ? countersOf(counted) : takeTrailingCounters(rest);
   const rule: Rule = { chain: name, words: rest, quoted, counters };
   if (!inserting) chain.rules.push(rule);
   else if (position >= 1 && position <= chain.rules.length + 1) chain.rules.splice(position - 1, 0, rule);

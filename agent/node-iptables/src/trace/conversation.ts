@@ -75,6 +75,7 @@ const blurred = (packet: PacketClass): PacketClass =>
 
 /** Witnesses tried before "open" is given up for "unknown". */
 const MOST_WITNESSES = 24;
+const FIRST_WITNESSES = 3;
 
 class Conversation {
   private readonly enders = new Set<TracedRule>();
@@ -95,6 +96,9 @@ class Conversation {
       return { answer: 'blocked', proof: [...this.enders] };
     }
     const stoppedRequests = this.enders.size;
+    // Mostly any request that passes is answered, and one that was followed to its end settles it.
+    const early = this.witnessAmong(requests, FIRST_WITNESSES);
+    if (early) return early;
     if (this.question.requestOnly) return this.concluded(requests);
     const answered = requests.flatMap((packet) => this.walk([replyTo(packet, request)]).map((reply) => requestOf(reply, packet)));
     const complete = answered.flatMap((packet) => this.walk([dataAfter(packet, request)]).map((data) => ({ ...packet, ...narrowed(data) })));
@@ -119,9 +123,9 @@ class Conversation {
   }
 
   /** A packet that passes without a doubt, in every part of its conversation. */
-  private witnessAmong(classes: readonly PacketClass[]): Open | undefined {
+  private witnessAmong(classes: readonly PacketClass[], most = MOST_WITNESSES): Open | undefined {
     const bySureness = [...classes].sort((a, b) => sureness(a) - sureness(b));
-    for (const found of bySureness.slice(0, MOST_WITNESSES)) {
+    for (const found of bySureness.slice(0, most)) {
       if (sureness(found) > 1) break;
       const likely = intersectClass(startOf(found, this.question.request), this.question.likely);
       for (const picks of likely ? this.picksFor(likely) : []) {
@@ -169,7 +173,7 @@ function sureness(packet: PacketClass): number {
 
 /** The answer to a request that passed: the same connection seen the other way, a new packet with no mark yet. */
 const replyTo = (request: PacketClass, asked: PacketClass): PacketClass => ({
-  ...request,
+  ...followed(request),
   iif: request.oif,
   oif: request.iif,
   src: request.dst,
@@ -194,8 +198,17 @@ const requestOf = (reply: PacketClass, request: PacketClass): PacketClass => ({
   sport: reply.dport,
   dport: reply.sport,
   connmark: reply.connmark,
-  doubts: reply.doubts,
+  doubts: followed(reply).doubts,
 });
+
+/**
+ * Where one side of a conversation is not tracked, conntrack takes the other side's packets for the middle of something
+ * it has missed: the handshake's are INVALID, later ones may be NEW, and meet the nat chains again (tcp_new,
+ * nf_conntrack_tcp_loose). What becomes of them is not followed.
+ */
+const followed = (packet: PacketClass): PacketClass =>
+  (packet.ctstate & CT_STATE.UNTRACKED) === 0 ? packet : doubting(packet, UNFOLLOWED);
+const UNFOLLOWED: Doubt = { kind: 'state', why: 'depends on what conntrack makes of half a conversation', at: undefined };
 
 /** What the client sends once the handshake is done. */
 const dataAfter = (request: PacketClass, asked: PacketClass): PacketClass => ({

@@ -1,5 +1,8 @@
 import { KERNEL_CHAINS, type Chain, type Rule, type Ruleset, TABLE_PRIORITY, type Table, isKernelChain } from '../model.ts';
+import type { PacketClass } from '../packet/packet-class.ts';
 import { ALWAYS } from '../packet/test.ts';
+import { EVERY_ADDRESS, type Family, addressBlock } from '../sets/address.ts';
+import type { IntervalSet } from '../sets/interval-set.ts';
 import { readRule, ruleText } from '../save/read-rule.ts';
 import type { Action, BaseChain, Place, Program, TracedChain, TracedRule } from './program.ts';
 
@@ -50,7 +53,7 @@ class TableChains {
     const chain = this.table.chains.get(name);
     if (!chain) return undefined;
     const rules = chain.rules.map((rule, at) => new LazyRule(rule, at + 1, this.place, this.ruleset.family));
-    const traced: TracedChain = { name, place: this.place, rules: [...this.gaps(name), ...rules] };
+    const traced = tracedChain(name, this.place, [...this.gaps(name), ...rules]);
     this.traced.set(name, traced);
     return traced;
   }
@@ -63,6 +66,29 @@ class TableChains {
   }
 }
 
+/** Shorter chains are walked rule by rule. */
+const LONG_CHAIN = 64;
+
+/** A long chain remembers, for each destination or source it was asked about, the few rules that may concern it. */
+function tracedChain(name: string, place: Place, rules: readonly TracedRule[]): TracedChain {
+  if (rules.length < LONG_CHAIN) return { name, place, rules };
+  const known = new Map<string, readonly TracedRule[]>();
+  const rulesFor = (packet: PacketClass): readonly TracedRule[] => {
+    const key = isOne(packet.dst) ? `to ${packet.dst[0]}` : isOne(packet.src) ? `from ${packet.src[0]}` : undefined;
+    if (key === undefined) return rules;
+    const found = known.get(key);
+    if (found) return found;
+    const every = EVERY_ADDRESS[packet.family];
+    const asked = isOne(packet.dst) ? { ...packet, src: every } : packet;
+    const few = rules.filter((rule) => !rule.misses?.(asked));
+    known.set(key, few);
+    return few;
+  };
+  return { name, place, rules, rulesFor };
+}
+
+const isOne = (set: IntervalSet): boolean => set.length === 2 && (typeof set[0] === 'bigint' ? set[0] + 1n : set[0]! + 1) === set[1];
+
 class LazyRule implements TracedRule {
   readonly place: Place;
   readonly chain: string;
@@ -70,12 +96,17 @@ class LazyRule implements TracedRule {
   private readonly rule: Rule;
   private readonly family: Ruleset['family'];
   private read: readonly Program[] | undefined;
+  private blocks: Blocks | undefined;
   constructor(rule: Rule, number: number, place: Place, family: Ruleset['family']) {
     this.rule = rule;
     this.number = number;
     this.place = place;
     this.chain = rule.chain;
     this.family = family;
+  }
+  misses(packet: PacketClass): boolean {
+    const { src, dst } = (this.blocks ??= leadingBlocks(this.rule.uncut, this.family));
+    return (dst !== undefined && apart(dst, packet.dst)) || (src !== undefined && apart(src, packet.src));
   }
   get text(): string {
     return ruleText(this.rule, this.family);
@@ -88,6 +119,65 @@ class LazyRule implements TracedRule {
     return this.read;
   }
 }
+
+interface Blocks {
+  readonly src: IntervalSet | undefined;
+  readonly dst: IntervalSet | undefined;
+}
+const NO_BLOCKS: Blocks = { src: undefined, dst: undefined };
+
+/**
+ * The addresses that iptables-save prints first, `-s 10.0.0.0/8 -d 10.96.0.1/32 …`, read off the line without cutting
+ * it. Most rules of a large table are about other addresses, and this is all that is ever read of them.
+ */
+function leadingBlocks(line: string | undefined, family: Family): Blocks {
+  if (line === undefined || (line.charCodeAt(0) === DASH && line.charCodeAt(1) !== S && line.charCodeAt(1) !== D)) return NO_BLOCKS;
+  const src = line.startsWith('-s ') ? blockAt(line, 3, family) : undefined;
+  const at = src ? src.end : 0;
+  const dst = line.startsWith('-d ', at) ? blockAt(line, at + 3, family) : undefined;
+  return { src: src?.block, dst: dst?.block };
+}
+const [DASH, S, D] = [45, 115, 100];
+
+function blockAt(line: string, from: number, family: Family): { block: IntervalSet; end: number } | undefined {
+  if (family === 'ipv4') {
+    const plain = plainIPv4At(line, from);
+    if (plain) return plain;
+  }
+  const blank = line.indexOf(' ', from);
+  const block = addressBlock(family, blank < 0 ? line.slice(from) : line.slice(from, blank));
+  return block && { block, end: blank < 0 ? line.length : blank + 1 };
+}
+
+/** `10.0.0.1/32 ` in place, without making a string of it: this is asked of every rule of a large table. */
+function plainIPv4At(line: string, from: number): { block: IntervalSet; end: number } | undefined {
+  let address = 0;
+  let part = 0;
+  let dots = 0;
+  let length = -1;
+  let at = from;
+  for (; at < line.length; at++) {
+    const code = line.charCodeAt(at);
+    if (code >= 48 && code <= 57) {
+      if (length >= 0) length = length * 10 + code - 48;
+      else part = part * 10 + code - 48;
+    } else if (code === 46 && length < 0) {
+      address = address * 256 + part;
+      if (part > 255) return undefined;
+      part = 0;
+      dots++;
+    } else if (code === 47 && length < 0) length = 0;
+    else if (code === 32) break;
+    else return undefined;
+  }
+  if (dots !== 3 || part > 255 || length < 1 || length > 32) return undefined;
+  const size = 2 ** (32 - length);
+  const base = Math.floor((address * 256 + part) / size) * size;
+  return { block: [base, base + size], end: at + 1 };
+}
+
+const apart = (block: IntervalSet, mine: IntervalSet): boolean =>
+  mine.length === 2 && block.length === 2 && (block[1]! <= mine[0]! || mine[1]! <= block[0]!);
 
 const policyRule = (place: Place, name: string, chain: Chain | undefined, table: Table): TracedRule => {
   const policy = table.state === 'incompatible' ? undefined : chain?.policy;

@@ -1,3 +1,4 @@
+import type { PacketClass } from '../packet/packet-class.ts';
 import type { Test } from '../packet/test.ts';
 
 /** What a rule does to a packet that its matches take. */
@@ -48,12 +49,16 @@ export interface TracedRule {
   readonly text: string;
   /** What the rule does, in order; several where one nft rule is a map of verdicts. Read when first asked. */
   readonly programs: readonly Program[];
+  /** A glance that may settle, before the rule is read, that it takes no packet of the class. Never wrong when true. */
+  readonly misses?: (packet: PacketClass) => boolean;
 }
 
 export interface TracedChain {
   readonly name: string;
   readonly place: Place;
   readonly rules: readonly TracedRule[];
+  /** The rules without those that certainly take no packet to that destination, or from that source. */
+  readonly rulesFor?: (packet: PacketClass) => readonly TracedRule[];
 }
 
 export type Hook = 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';

@@ -41,6 +41,8 @@ export class Effort {
 
 /** More classes than this at one rule are joined into larger ones, first exactly, then with a doubt of kind 'size'. */
 const MOST_CLASSES = 96;
+/** So many of them stay exact, for a witness to be found among. */
+const MOST_EXACT = 32;
 /** Deeper than this no kernel lets jumps nest (nf_tables: NFT_JUMP_STACK_SIZE 16; x_tables refuses loops). */
 const DEEPEST = 64;
 
@@ -75,15 +77,16 @@ class Walker {
     const accepted: PacketClass[] = [];
     const returned: PacketClass[] = [];
     let live = simplify(entering);
-    for (const rule of chain.rules) {
+    for (const rule of rulesToAsk(chain, live)) {
       if (live.length === 0) break;
       if (this.effort.spent(live.length)) return { accepted: [...accepted, ...this.givenUp(live, rule)], returned };
+      if (rule.misses && missesAll(rule, live)) continue;
       for (const program of rule.programs) {
-        if (live.every((packet) => surelyNot(packet, program.test))) continue;
+        if (surelyNone(program, live)) continue;
         const after: Outcome = { accepted, returned, live: [] };
         this.run(program, rule, live, after, depth);
         live = after.live.length > 1 ? simplify(after.live) : after.live;
-        if (accepted.length > 4 * MOST_CLASSES) accepted.splice(0, accepted.length, ...simplify(accepted));
+        if (accepted.length > 2 * MOST_CLASSES) accepted.splice(MOST_EXACT, accepted.length, ...joined(accepted.slice(MOST_EXACT)));
       }
     }
     returned.push(...live);
@@ -123,7 +126,7 @@ class Walker {
         this.enter(action, rule, taken, out, depth);
         return;
       case 'notrack':
-        for (const packet of taken) out.live.push({ ...packet, ctstate: CT_STATE.UNTRACKED });
+        for (const packet of taken) out.live.push(...untracked(packet));
         return;
       case 'xmark':
         for (const packet of taken) {
@@ -184,10 +187,21 @@ function copyMark(packet: PacketClass, action: { to: 'mark' | 'connmark'; toMask
   return { ...packet, [action.to]: { known, value: ((kept.value ^ brought.value) & known) >>> 0 } };
 }
 
-/** Fewer classes that hold the same packets; and, past MOST_CLASSES, one class that holds more, with a doubt. */
+/** Once conntrack has given a packet its connection, nothing takes it away (nft_ct.c, xt_CT.c: `if (ct) return`). */
+function untracked(packet: PacketClass): PacketClass[] {
+  const connected = packet.tracked ? packet.ctstate & CONNECTED : 0;
+  const others = packet.ctstate & ~connected;
+  return [
+    ...(connected === 0 ? [] : [{ ...packet, ctstate: connected }]),
+    ...(others === 0 ? [] : [{ ...packet, ctstate: CT_STATE.UNTRACKED }]),
+  ];
+}
+const CONNECTED = CT_STATE.NEW | CT_STATE.ESTABLISHED | CT_STATE.RELATED;
+
+/** Fewer classes that hold the same packets; and, past MOST_CLASSES, a few with a doubt that hold more. */
 function simplify(packets: readonly PacketClass[]): PacketClass[] {
   if (packets.length < 2) return [...packets];
-  if (packets.length > 4 * MOST_CLASSES) return simplify(joined(packets));
+  if (packets.length > MOST_CLASSES) return [...packets.slice(0, MOST_EXACT), ...joined(packets.slice(MOST_EXACT))];
   const kept: PacketClass[] = [];
   for (const packet of packets) {
     let current: PacketClass | undefined = packet;
@@ -208,8 +222,30 @@ function simplify(packets: readonly PacketClass[]): PacketClass[] {
     }
     if (current) kept.push(current);
   }
-  return kept.length > MOST_CLASSES ? joined(kept) : kept;
+  return kept;
 }
+
+/** Destinations and sources do not change on the way down a chain, other than by being cut finer. */
+function rulesToAsk(chain: TracedChain, live: readonly PacketClass[]): readonly TracedRule[] {
+  const [first] = live;
+  if (!chain.rulesFor || !first) return chain.rules;
+  return live.every((packet) => packet.dst === first.dst && packet.src === first.src) || sharesDestination(live) ? chain.rulesFor(first) : chain.rules;
+}
+
+const sharesDestination = (packets: readonly PacketClass[]): boolean => {
+  const { dst } = packets[0]!;
+  return dst.length === 2 && packets.every((packet) => packet.dst.length === 2 && packet.dst[0] === dst[0] && packet.dst[1] === dst[1]);
+};
+
+const missesAll = (rule: TracedRule, packets: readonly PacketClass[]): boolean => {
+  for (const packet of packets) if (!rule.misses!(packet)) return false;
+  return true;
+};
+
+const surelyNone = (program: Program, packets: readonly PacketClass[]): boolean => {
+  for (const packet of packets) if (!surelyNot(packet, program.test)) return false;
+  return true;
+};
 
 function joined(packets: readonly PacketClass[]): PacketClass[] {
   // Classes in different conntrack states or directions never meet again, so they are not thrown together.
