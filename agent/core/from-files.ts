@@ -1,4 +1,4 @@
-import { type Backend, type Family, KERNEL_CHAINS, type NftRuleset, type Ruleset, type Table, parseNftJson, parseNftText, parseSave } from 'node-iptables';
+import { type Backend, type Family, KERNEL_CHAINS, type NftRuleset, type Ruleset, type Table, offPath, parseNftJson, parseNftText, parseSave } from 'node-iptables';
 import type { Failure, Observed } from './observed.ts';
 
 export interface SavedFile {
@@ -27,6 +27,7 @@ export function observedFromFiles(files: readonly SavedFile[], hints: FileHints)
     if (isNft(file.text)) nft.push(readNft(file, failures, assumed));
     else addRuleset(rulesets, readSave(file, hints, failures, assumed));
   }
+  const ways = nft.flatMap(offPath);
   const families = familiesOf(rulesets, nft, hints);
   if (hints.mark === undefined) assumed.push('packets start with mark 0x0 (--from-mark says otherwise)');
   assumed.push(...notGiven(rulesets, nft, families));
@@ -34,10 +35,10 @@ export function observedFromFiles(files: readonly SavedFile[], hints: FileHints)
     rulesets,
     nft: { tables: nft.flatMap((one) => one.tables), unread: nft.flatMap((one) => one.unread) },
     failures,
-    bypasses: [],
+    bypasses: ways.filter(({ redirects }) => redirects).map(({ place }) => place),
     patterns: [],
     families,
-    startMark: hints.mark ?? 0,
+    startMark: hints.mark ?? (ways.some(({ marks }) => marks) ? undefined : 0),
     assumed,
     hostBackend: undefined,
   };

@@ -2,7 +2,7 @@ import type { Explanation } from './explain.ts';
 import { isOurs } from './explain.ts';
 import type { Answer } from './reasons.ts';
 import type { Tone } from './svg-style.ts';
-import { shadowing, whereText } from './svg-rows.ts';
+import { chainText, type End, endOf, shadowing, whereText } from './svg-rows.ts';
 
 const TONES = { blocked: 'green', open: 'red', unknown: 'amber' } as const satisfies Readonly<Record<Answer, Tone>>;
 export const answerTone = (answer: Answer): Tone => TONES[answer];
@@ -17,20 +17,17 @@ const SENTENCES: Readonly<Record<Answer, string>> = {
 
 /** What happened to the packet and which rule did it, in one sentence without its full stop. */
 export function summaryOf(explanation: Explanation): string {
-  const doubt = explanation.doubtful ? ', as far as the rules can be decided' : '';
-  const { by, fate } = explanation;
-  if (by && fate === 'dropped') return `${whereText(by)} drops the packet${isOurs(by) ? ' (imds-guard)' : ''}${doubt}${late(explanation)}`;
-  if (by && fate === 'redirected') return `${whereText(by)} sends the packet to somebody else${doubt}`;
+  const end = endOf(explanation);
   const stop = shadowing(explanation);
   const accept = stop?.rules.at(-1);
-  if (!stop || !accept) return `No rule drops this packet${doubt}`;
+  if (end) return `${endText(end, explanation.doubtful)}${stop && accept && stop.shadowed.some(({ ours }) => ours) ? `; but ${whereText(accept)} keeps it from another rule of ours` : ''}`;
+  if (!stop || !accept) return explanation.doubtful ? 'No rule is sure to drop this packet' : 'No rule drops this packet';
   const first = stop.shadowed.find(({ ours }) => ours) ?? stop.shadowed[0]!;
-  return `${whereText(accept)} accepts the packet before ${first.ours ? 'our rule' : 'the drop'} at ${first.chain} ${first.number} is reached${doubt}`;
+  const doubt = explanation.doubtful ? ', as far as the rules can be decided' : '';
+  return `${whereText(accept)} accepts the packet before ${first.ours ? 'our rule' : 'the drop'} at ${chainText(first)} is reached${doubt}`;
 }
 
-/** A drop further on does not make a shadowed rule work. */
-function late(explanation: Explanation): string {
-  const stop = shadowing(explanation);
-  const accept = stop?.rules.at(-1);
-  return stop && accept && stop.shadowed.some(({ ours }) => ours) ? `; but ${whereText(accept)} keeps it from another rule of ours` : '';
+function endText({ is, rule }: End, doubtful: boolean): string {
+  const does = is === 'dropped' ? `drops the packet${isOurs(rule) ? ' (imds-guard)' : ''}` : 'sends the packet to somebody else';
+  return `${whereText(rule)} ${does}${doubtful ? ', unless a rule before it decides' : ''}`;
 }

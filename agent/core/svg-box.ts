@@ -25,7 +25,7 @@ export function drawBox(box: Box, left: number, top: number, grid: Grid, line: T
   let ends: number | undefined;
   for (const row of box.rows) {
     front.push(drawRow(row, left, y, grid, line));
-    if (row.is === 'dropped' || row.is === 'redirected') ends = y + ROW / 2;
+    if (row.is === 'dropped') ends = y + ROW / 2;
     y += ROW;
     if (row.is !== 'shadowing') continue;
     leaves = y - ROW / 2;
@@ -59,8 +59,9 @@ function head(box: Box, left: number, top: number, grid: Grid): string {
 /** Bold on a band what decides; struck what is never reached. */
 function drawRow(row: Row, left: number, y: number, grid: Grid, line: Tone): string {
   const tone = toneOf(row.is, line);
-  const band = tone ? bandAt(left, y, grid, tone) : '';
-  const weight = row.is === 'never reached' ? ' struck' : tone ? ' strong' : '';
+  const band = row.whole === '' ? '' : bandAt(left, y, grid, tone ? `${tone}-band` : 'hit');
+  const quiet = row.whole === '' ? 'faint' : row.is === 'never reached' ? 'faint struck' : undefined;
+  const loud = tone ? `${tone} strong` : 'ink';
   const at = y + 16;
   const ruleAt = left + grid.rule + (row.ours ? TAG_WIDTH : 0);
   const indent = row.where.length - row.where.trimStart().length;
@@ -68,10 +69,10 @@ function drawRow(row: Row, left: number, y: number, grid: Grid, line: Tone): str
     row.whole === '' ? '<g>' : `<g><title>${xml(row.whole)}</title>`,
     band,
     stationOf(row, left + grid.spine, y + ROW / 2, line),
-    textAt(left + grid.where + indent * COLUMN, at, row.where.trimStart(), `${row.whole === '' ? 'faint' : row.is === 'never reached' ? 'faint struck' : tone ? `${tone} strong` : 'ink'}`),
-    textAt(left + grid.does, at, row.does, tone ? `${tone} strong` : `${row.is === 'never reached' ? 'faint' : 'ink'}${weight}`),
+    textAt(left + grid.where + indent * COLUMN, at, row.where.trimStart(), quiet ?? loud),
+    textAt(left + grid.does, at, row.does, quiet ?? loud),
     row.ours ? tagAt(left + grid.rule, y) : '',
-    textAt(ruleAt, at, row.rule, tone ? 'ink' : `faint${weight}`),
+    textAt(ruleAt, at, row.rule, quiet ?? (tone ? 'ink' : 'faint')),
     '</g>',
   ].join('');
 }
@@ -92,8 +93,8 @@ function toneOf(is: Row['is'], line: Tone): Tone | undefined {
   }
 }
 
-const bandAt = (left: number, y: number, grid: Grid, tone: Tone): string =>
-  `<rect x="${px(left + grid.where - 6)}" y="${px(y + 1)}" width="${px(grid.width - grid.where - 2)}" height="${ROW - 2}" rx="4" class="${tone}-band"/>`;
+const bandAt = (left: number, y: number, grid: Grid, kind: string): string =>
+  `<rect x="${px(left + grid.where - 6)}" y="${px(y + 1)}" width="${px(grid.width - grid.where - 2)}" height="${ROW - 2}" rx="4" class="${kind}"/>`;
 
 const tagAt = (x: number, y: number): string =>
   `<rect x="${px(x)}" y="${px(y + 3)}" width="${px((TAG.length + 1.6) * COLUMN)}" height="${ROW - 6}" rx="9" class="ours"/>${textAt(x + 0.8 * COLUMN, y + 16, TAG, 'ours-on strong')}`;

@@ -24,7 +24,7 @@ export interface Grid {
 }
 
 export const boxesOf = (explanation: Explanation): Box[] =>
-  explanation.path.map((stop, at): Box => boxOf(stop, onlyPolicy(stop) ? [] : rowsOf(stop, explanation, at === explanation.path.length - 1)));
+  explanation.path.map((stop): Box => boxOf(stop, onlyPolicy(stop) ? [] : rowsOf(stop, explanation)));
 
 /** The tag on a rule of ours, and the space after it. */
 export const TAG = 'imds-guard';

@@ -27,40 +27,58 @@ const DEEPEST = 5;
 export const onlyPolicy = (stop: ExplainedStop): boolean =>
   stop.shadowed.length === 0 && stop.rules.every((rule) => rule.number === 0 && rule.does === 'accept');
 
-export function rowsOf(stop: ExplainedStop, explanation: Explanation, last: boolean): Row[] {
+export function rowsOf(stop: ExplainedStop, explanation: Explanation): Row[] {
   const depths = depthsOf(stop.rules);
-  const taken = stop.rules.map((rule, at): Row => ruleRow(rule, kindOf(stop, at, last ? explanation.fate : 'passed'), depths[at]!));
+  const end = endOf(explanation);
+  const taken = stop.rules.map((rule, at): Row => ruleRow(rule, rule === end?.rule ? end.is : kindOf(stop, at), depths[at]!));
   return [...thinned(taken), ...shadowedRows(stop)];
 }
 
+export interface End {
+  readonly is: 'dropped' | 'redirected';
+  readonly rule: ExplainedStop['rules'][number];
+}
+
+/** The rule where the packet's way ends: the last that took it, so that a rule above that only may decide is not named. */
+export function endOf({ fate, path }: Explanation): End | undefined {
+  const rule = path.findLast(({ rules }) => rules.length > 0)?.rules.at(-1);
+  if (fate === 'passed' || !rule) return undefined;
+  return { is: ENDS.test(rule.does) ? (rule.does.startsWith('redirect ') ? 'redirected' : 'dropped') : fate, rule };
+}
+
+/** What no packet comes back from (`actionText`, and nft's own words). */
+const ENDS = /^(drop|reject|policy drop|redirect )/;
+
 /** `filter FORWARD 2`, as people say it. */
-export const whereText = ({ table, chain, number }: RuleReport): string =>
-  `${shorten(table, MOST_CHAIN)} ${shorten(chain, MOST_CHAIN)} ${number === 0 ? 'policy' : number}`;
+export const whereText = (rule: RuleReport): string => `${shorten(rule.table, MOST_CHAIN)} ${chainText(rule)}`;
+
+export const chainText = ({ chain, number }: RuleReport): string => `${shorten(chain, MOST_CHAIN)} ${number === 0 ? 'policy' : number}`;
 
 /** The rule that keeps the packet from ours, where one does. */
 export const shadowing = (explanation: Explanation): ExplainedStop | undefined =>
   explanation.path.find(({ shadowed }) => shadowed.some(({ ours }) => ours)) ?? explanation.path.find(({ shadowed }) => shadowed.length > 0);
 
-function kindOf(stop: ExplainedStop, at: number, fate: Explanation['fate']): Row['is'] {
-  const rule = stop.rules[at]!;
-  if (rule.does === 'unread') return 'undecided';
-  if (at < stop.rules.length - 1) return 'went on';
-  if (fate !== 'passed') return fate;
-  if (rule.does !== 'accept' || rule.number === 0) return 'went on';
-  return stop.shadowed.length > 0 ? 'shadowing' : 'accepted';
+/** A rule that would end the packet's way, and after which it goes on, is one that could not be decided. */
+function kindOf({ rules, shadowed }: ExplainedStop, at: number): Row['is'] {
+  const { does, number } = rules[at]!;
+  const last = at === rules.length - 1;
+  if (does === 'unread' || ENDS.test(does)) return 'undecided';
+  if (does !== 'accept' || number === 0) return 'went on';
+  return last ? (shadowed.length > 0 ? 'shadowing' : 'accepted') : 'undecided';
 }
 
 const ruleRow = (rule: RuleReport & { readonly does: string }, is: Row['is'], depth: number): Row => ({
   is,
-  where: `${'  '.repeat(Math.min(depth, DEEPEST))}${rule.number === 0 ? 'policy' : `${shorten(rule.chain, MOST_CHAIN)} ${rule.number}`}`,
-  does: shorten(rule.does, MOST_DOES),
-  rule: shorten(withoutChain(rule), MOST_RULE),
+  where: `${'  '.repeat(Math.min(depth, DEEPEST))}${rule.number === 0 ? 'policy' : chainText(rule)}`,
+  does: shorten(is === 'undecided' && rule.does !== 'unread' ? `perhaps ${rule.does}` : rule.does, MOST_DOES),
+  rule: shorten(essence(rule), MOST_RULE),
   ours: isOurs(rule),
   whole: `${placeText({ ...rule, family: rule.family as 'ip' })} ${rule.chain} ${rule.number === 0 ? 'policy' : rule.number}: ${rule.rule}`,
 });
 
-/** The chain has a column of its own. */
-const withoutChain = ({ rule, chain }: RuleReport): string => (rule.startsWith(`-A ${chain} `) ? rule.slice(chain.length + 4) : rule);
+/** The chain has a column of its own, and what nft has counted is another number every time. */
+const essence = ({ rule, chain }: RuleReport): string =>
+  (rule.startsWith(`-A ${chain} `) ? rule.slice(chain.length + 4) : rule).replace(/(^| )counter packets \d+ bytes \d+ /, '$1');
 
 const marker = (is: 'left out' | 'never reached', where: string): Row => ({ is, where, does: '', rule: '', ours: false, whole: '' });
 
@@ -70,7 +88,7 @@ function thinned(rows: readonly Row[]): Row[] {
   return [...rows.slice(0, half), marker('left out', `… ${rows.length - 2 * half} more rules …`), ...rows.slice(-half)];
 }
 
-/** Ours are always among those shown. */
+/** Where there are too many, ours are kept before others. */
 function shadowedRows({ shadowed }: ExplainedStop): Row[] {
   const chosen = new Set([...shadowed.filter(({ ours }) => ours), ...shadowed.filter(({ ours }) => !ours)].slice(0, MOST_SHADOWED));
   const rows = shadowed

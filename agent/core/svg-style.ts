@@ -47,7 +47,7 @@ export const styleSheet = (): string => `<style>${SHAPES}${colours(LIGHT)}@media
 /** `bidi-override`: letters that run from right to left must not reorder a rule. */
 const SHAPES = [
   'text{font:12px ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;direction:ltr;unicode-bidi:bidi-override}',
-  '.strong{font-weight:700}.struck{text-decoration:line-through}',
+  '.strong{font-weight:700}.struck{text-decoration:line-through}.hit{fill:none;pointer-events:all}',
   '.way{fill:none;stroke-width:3;stroke-linejoin:round}.doubt{stroke-dasharray:7 5}.beyond{stroke-dasharray:2 5;stroke-width:2;fill:none}',
 ].join('');
 

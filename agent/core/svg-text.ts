@@ -24,10 +24,12 @@ export const columns = (text: string): number => [...visible(text)].reduce((sum,
 /** East Asian wide characters and emoji take two columns (UAX #11). */
 const WIDE = /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 const widthOf = (mark: string): number => (WIDE.test(mark) ? 2 : 1);
+/** A mark, or the escape that stands for one, which is never cut in two. */
+const widthOfShown = (shown: string): number => (shown.startsWith('\\') ? shown.length : widthOf(shown));
 
 /** At most so many columns; what is left out is left out of the middle, as a rule says most at its two ends. */
 export function shorten(text: string, most: number): string {
-  const marks = [...visible(text)];
+  const marks = [...text].map(visible);
   if (columns(text) <= most) return marks.join('');
   const head = fitting(marks, Math.ceil((most - 1) / 2));
   const tail = fitting(marks.toReversed(), Math.floor((most - 1) / 2)).toReversed();
@@ -36,7 +38,7 @@ export function shorten(text: string, most: number): string {
 
 function fitting(marks: readonly string[], most: number): string[] {
   let room = most;
-  const end = marks.findIndex((mark) => (room -= widthOf(mark)) < 0);
+  const end = marks.findIndex((mark) => (room -= widthOfShown(mark)) < 0);
   return marks.slice(0, end < 0 ? marks.length : end);
 }
 

@@ -2,6 +2,7 @@ import type { Explanation } from './explain.ts';
 import { answerTone } from './svg-answer.ts';
 import { drawBox, type DrawnBox } from './svg-box.ts';
 import type { Box, Grid } from './svg-boxes.ts';
+import { type End, endOf } from './svg-rows.ts';
 import type { Tone } from './svg-style.ts';
 import { COLUMN, columns, px, shorten, textAt } from './svg-text.ts';
 
@@ -30,27 +31,23 @@ export function drawWay(explanation: Explanation, boxes: readonly Box[], top: nu
     ends = one.ends;
     if (one.leaves !== undefined) line += `V${px(one.leaves)}H${px(LANE)}V${px(y + 8)}H${px(spine)}`;
   }
-  const passed = explanation.fate === 'passed';
-  const end = passed ? y + GAP : (ends ?? y);
-  line += `V${px(end)}`;
-  const away = explanation.fate === 'redirected' ? elsewhere(explanation, ends ?? y, y + GAP, grid) : undefined;
-  const below = away ? away.bottom : y;
-  const imds = below + GAP;
-  if (passed) heads.push(arrow(spine, imds, tone));
-  return {
-    svg: [
-      ...drawn.map(({ back }) => back),
-      passed ? '' : `<path d="M${px(spine)} ${px(below)}V${px(imds)}" class="beyond"/>`,
-      away?.line ?? '',
-      `<path d="${line}" class="way ${tone}-line${explanation.doubtful ? ' doubt' : ''}"/>`,
-      ...heads,
-      podNode(explanation, top),
-      ...drawn.map(({ front }) => front),
-      away?.node ?? '',
-      imdsNode(explanation, imds, tone),
-    ].filter((part) => part !== '').join('\n'),
-    bottom: imds + NODE,
-  };
+  const end = endOf(explanation);
+  const away = end?.is === 'redirected' ? elsewhere(end, y + GAP, spine) : '';
+  const stopped = y + (away === '' ? 0 : GAP + NODE);
+  const imds = stopped + GAP;
+  line += `V${px(end?.is === 'dropped' ? (ends ?? y) : y + GAP)}`;
+  if (!end) heads.push(arrow(spine, imds, tone));
+  const parts = [
+    ...drawn.map(({ back }) => back),
+    end ? `<path d="M${px(spine)} ${px(stopped)}V${px(imds)}" class="beyond"/>` : '',
+    `<path d="${line}" class="way ${tone}-line${explanation.doubtful ? ' doubt' : ''}"/>`,
+    ...heads,
+    podNode(explanation, top),
+    ...drawn.map(({ front }) => front),
+    away,
+    imdsNode(explanation, end, imds, tone),
+  ];
+  return { svg: parts.filter((part) => part !== '').join('\n'), bottom: imds + NODE };
 }
 
 /** `TCP 10.0.0.1:40000 → 169.254.169.254:80   in eni1 out ens5   NEW   mark 0x0` */
@@ -64,17 +61,16 @@ const endText = (address: string, port: number): string => (address.includes(':'
 
 const podNode = (explanation: Explanation, top: number): string => nodeAt(top, 'Pod', packetText(explanation), 'plain', '');
 
-function imdsNode({ packet, fate, answer, doubtful }: Explanation, top: number, tone: Tone): string {
+function imdsNode({ packet, answer, doubtful }: Explanation, end: End | undefined, top: number, tone: Tone): string {
   const name = `IMDS ${packet.destination}`;
-  if (fate !== 'passed') return nodeAt(top, name, 'this packet never gets here', 'plain', ' beyond');
+  if (end) return nodeAt(top, name, end.is === 'dropped' ? 'this packet never gets here' : 'not by itself: what somebody else does with it, rules cannot show', 'plain', ' beyond');
   return nodeAt(top, name, doubtful || answer !== 'open' ? 'the packet may get here' : 'the packet gets here', tone, '');
 }
 
-/** The line turns to whom a DNAT, REDIRECT or TPROXY names. */
-function elsewhere({ path }: Explanation, from: number, top: number, grid: Grid): { line: string; node: string; bottom: number } {
-  const to = path.at(-1)?.rules.at(-1)?.does.replace(/^redirect to /, '') ?? '';
-  const line = `<path d="M${px(BOX + grid.spine)} ${px(from)}V${px(top)}" class="way amber-line"/>`;
-  return { line: line, node: `${arrow(BOX + grid.spine, top, 'amber')}${nodeAt(top, 'Somebody else', shorten(to, 60), 'amber', '')}`, bottom: top + NODE };
+/** Whom a DNAT, REDIRECT or TPROXY names. */
+function elsewhere({ rule }: End, top: number, x: number): string {
+  const to = rule.does.replace(/^redirect to /, '');
+  return `${arrow(x, top, 'amber')}${nodeAt(top, 'Somebody else', shorten(to, 60), 'amber', '')}`;
 }
 
 const nodeAt = (top: number, name: string, text: string, tone: Tone, beyond: string): string => {

@@ -37,6 +37,8 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   const rulesets = saved.filter((ruleset) => ruleset !== undefined);
   const nft = chains && (await nativeTables(sources.firewall, chains, rulesets, failures, assumed));
   const patterns = [...(vpcCni ? [{ pattern: vpcCni, from: "the VPC CNI's configuration" }] : []), ...links.patterns];
+  for (const { line, text } of nft?.unread ?? []) failures.push({ family: 'both', what: 'nft list', reason: 'CannotRead', message: `cannot read line ${line}: ${text.slice(0, 200)}` });
+  const ways = [...(chains ? offPath(chains) : []), ...(nft ? offPath(nft) : [])];
   const podPatterns = [...settings.interfaces, ...settings.branchInterfaces, ...patterns.map(({ pattern }) => pattern)];
   const programs = await links.programsOn(podPatterns);
   for (const family of families) if (!present.includes(family)) assumed.push(`this kernel has no ${family === 'ipv4' ? 'IPv4' : 'IPv6'}, so there is nothing of it to block`);
@@ -45,15 +47,14 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
     nft,
     failures,
     bypasses: [
-      ...(chains ? offPath(chains).filter(({ redirects }) => redirects).map(({ place }) => place) : []),
-      ...(nft ? offPath(nft).filter(({ redirects }) => redirects).map(({ place }) => place) : []),
+      ...ways.filter(({ redirects }) => redirects).map(({ place }) => place),
       ...programs.bypasses,
       ...ipvs,
       ...(await bypassesOfPods(sources.print, links)),
     ].filter((text, at, all) => all.indexOf(text) === at),
     patterns,
     families: present,
-    startMark: programs.mayMark ? undefined : 0,
+    startMark: programs.mayMark || ways.some(({ marks }) => marks) ? undefined : 0,
     assumed: [...assumed, ...links.assumed, ...programs.assumed],
     hostBackend,
   };
