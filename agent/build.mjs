@@ -1,5 +1,6 @@
 // Makes dist/: one CommonJS bundle (ESM costs a privileged process 30 ms and undici, Node issue 59686), the Node it was
 // made for, and a launcher that starts the one with the other whatever the caller's environment says.
+import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,9 +13,8 @@ const dist = join(root, 'dist.new');
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
 
-await build({
-  entryPoints: [join(root, 'agent/main.ts')],
-  outfile: join(dist, 'imds-guard.cjs'),
+/** Options that all bundles share. */
+const shared = {
   bundle: true,
   platform: 'node',
   format: 'cjs',
@@ -23,20 +23,50 @@ await build({
   legalComments: 'none',
   define: { 'import.meta.url': '__bundleUrl' },
   banner: { js: "const __bundleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  // import() of a file beside becomes require(): no second module system at run time.
+  supported: { 'dynamic-import': false },
   logLevel: 'warning',
-});
+};
 
-copyFileSync(join(root, `node_modules/node-linux-${process.arch}/bin/node`), join(dist, 'node'));
+// A package that is only imported where it is needed (`await import('yaml')`) gets a file of its own beside the bundle:
+// merely to parse what a run never calls costs as much as Node's own start.
+const onDemand = new Set();
+const aside = {
+  name: 'packages imported on demand',
+  setup: (bundle) =>
+    bundle.onResolve({ filter: /^[a-z]/ }, ({ path, kind }) => {
+      if (kind !== 'dynamic-import') return undefined;
+      onDemand.add(path);
+      return { path: `./${path}.cjs`, external: true };
+    }),
+};
+
+await build({ ...shared, entryPoints: [join(root, 'agent/main.ts')], outfile: join(dist, 'imds-guard.cjs'), plugins: [aside] });
+for (const name of onDemand) {
+  const { default: main } = await import(name);
+  const contents = `export * from '${name}';${main === undefined ? '' : ` export { default } from '${name}';`}`;
+  // For an importer of ESM kind, `default` of a CommonJS file is all of module.exports.
+  const footer = typeof main === 'function' ? { footer: { js: 'module.exports = Object.assign(module.exports.default, module.exports);' } } : {};
+  const compact = { minifySyntax: true, minifyWhitespace: true, lineLimit: 160 };
+  await build({ ...shared, ...compact, ...footer, stdin: { contents, resolveDir: root }, outfile: join(dist, `${name}.cjs`) });
+}
+
+// The code that V8 made of each bundle, for the very Node that goes along: start.cjs loads it instead of compiling again.
+const start = join(dist, 'start.cjs');
+copyFileSync(join(root, 'agent/start.cjs'), start);
+const node = join(dist, 'node');
+copyFileSync(join(root, `node_modules/node-linux-${process.arch}/bin/node`), node);
 writeFileSync(
   join(dist, 'imds-guard'),
   `#!/bin/sh
 # Starts the bundle with the Node it was built for. Nothing from the caller's environment may load code into it.
 here=$(dirname -- "$(readlink -f -- "$0")")
 unset NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS NODE_REPL_EXTERNAL_MODULE NODE_V8_COVERAGE
-exec "$here/node" "$here/imds-guard.cjs" "$@"
+exec "$here/node" "$here/start.cjs" "$@"
 `,
 );
 chmodSync(join(dist, 'imds-guard'), 0o755);
+execFileSync(node, [start], { env: { IMDS_GUARD_MAKE_CACHE: [...onDemand].join(' ') || 'none' }, stdio: 'inherit' });
 
 rmSync(finished, { recursive: true, force: true });
 renameSync(dist, finished);

@@ -6,6 +6,7 @@ import { type Command, type Context, EXIT } from './commands/context.ts';
 import { type SettingsSource, UsageError, parseConfigFile, settingsFrom, settingsOfEnvironment } from './config.ts';
 import { observedFromFiles } from './core/from-files.ts';
 import type { Settings } from './core/settings.ts';
+import { visible } from './core/visible.ts';
 import { VERSION } from './version.ts';
 
 /** Where the world is let in: arguments, environment, streams. Everything below gets what it needs as values. */
@@ -27,7 +28,7 @@ export async function main(argv: readonly string[], env: Readonly<Record<string,
     return await command(await contextOf(parsed, env));
   } catch (error) {
     if (error instanceof UsageError) {
-      process.stderr.write(`imds-guard: ${error.message.split('\n')[0]}\n`);
+      process.stderr.write(`imds-guard: ${visible(error.message.split('\n')[0] ?? '')}\n`);
       return EXIT.usage;
     }
     process.stderr.write(`imds-guard: a bug: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
@@ -55,7 +56,7 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
     observe: async () => {
       const { observeNode } = await import('./effects/observe-node.ts');
       const { programPrinter } = await import('./effects/print-program.ts');
-      return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d' }, settings);
+      return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d', forWriting: parsed.command === 'apply' }, settings);
     },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),
   };

@@ -1,4 +1,4 @@
-import yargs, { type Argv } from 'yargs';
+import type { Argv } from 'yargs';
 import { UsageError } from '../config.ts';
 import { COMMANDS, type CommandName, EXAMPLES, OPTIONS, type OptionSpec } from './options.ts';
 import type { Parsed, Values } from './parse.ts';
@@ -11,6 +11,7 @@ import type { Parsed, Values } from './parse.ts';
  */
 export async function parseFully(argv: readonly string[], version: string, print: (text: string) => void): Promise<Parsed | undefined> {
   let chosen: Parsed | undefined;
+  const { default: yargs } = await import('yargs');
   let parser = yargs()
     .scriptName('imds-guard')
     .usage('$0 <command>\n\nKeeps the pods of this node from the EC2 instance metadata service, and proves it.')

@@ -1,5 +1,5 @@
 import { type BaseChain, type PacketClass, type TracedRule, describePacket, judge, intersectClass, pathsOf, pickOne, split, traceOne, type Packet, type Trace } from 'node-iptables';
-import { OWN_CHAIN, OWN_TAG } from './desired.ts';
+import { GUARD_TABLE, OWN_CHAIN, OWN_TAG } from './desired.ts';
 import { IMDS_BLOCK } from './addresses.ts';
 import type { Observed } from './observed.ts';
 import type { Answer } from './reasons.ts';
@@ -36,12 +36,14 @@ export function explain(observed: Observed, settings: Settings): Explanation[] {
   });
 }
 
-/** Whether a rule is one that we write: it carries our tag, is in or leads to our chain, or drops just IMDS. */
-export const isOurs = ({ rule, chain }: RuleReport): boolean =>
-  chain === OWN_CHAIN ||
-  rule.includes(`--comment ${OWN_TAG}`) ||
-  rule.endsWith(`-j ${OWN_CHAIN}`) ||
-  Object.values(IMDS_BLOCK).some((block) => new RegExp(`^-A \\S+ -d ${block.replace(/[.]/g, '\\.')} -[io] \\S+ -j DROP$`).test(rule));
+/** Whether a rule is one that we write: in our table or chain, leading there, with our tag, or documented word for word. */
+export function isOurs({ rule, chain, table, backend }: RuleReport): boolean {
+  if ((backend === 'nft-native' && table === GUARD_TABLE) || chain === OWN_CHAIN) return true;
+  const withoutQuoted = rule.replace(/"(\\.|[^"\\])*"/g, '""');
+  return OUR_TAG.test(withoutQuoted) || withoutQuoted.endsWith(`-j ${OWN_CHAIN}`) || DOCUMENTED.some((pattern) => pattern.test(rule));
+}
+const OUR_TAG = new RegExp(`--comment ${OWN_TAG}( |$)`);
+const DOCUMENTED = Object.values(IMDS_BLOCK).map((block) => new RegExp(`^-A \\S+ -d ${block.replaceAll('.', '\\.')} -[io] \\S+ -j DROP$`));
 
 function explainTarget(target: Target, answer: Answer, observed: Observed, settings: Settings): Explanation | undefined {
   const chains = chainsOf(observed, target.family);

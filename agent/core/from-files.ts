@@ -1,4 +1,5 @@
 import { type Backend, type Family, KERNEL_CHAINS, type NftRuleset, type Ruleset, type Table, offPath, parseNftJson, parseNftText, parseSave } from 'node-iptables';
+import { nativeOnly } from './native-tables.ts';
 import type { Failure, Observed } from './observed.ts';
 
 export interface SavedFile {
@@ -33,7 +34,7 @@ export function observedFromFiles(files: readonly SavedFile[], hints: FileHints)
   assumed.push(...notGiven(rulesets, nft, families));
   return {
     rulesets,
-    nft: { tables: nft.flatMap((one) => one.tables), unread: nft.flatMap((one) => one.unread) },
+    nft: nativeOnly({ tables: nft.flatMap((one) => one.tables), unread: nft.flatMap((one) => one.unread) }, rulesets),
     failures,
     bypasses: ways.filter(({ redirects }) => redirects).map(({ place }) => place),
     patterns: [],

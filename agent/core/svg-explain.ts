@@ -37,13 +37,18 @@ export function explanationSvg(explanations: readonly Explanation[]): string {
 const NOTHING = 'Nothing to explain: no rules of any family were given.';
 
 function gridFor(ways: readonly { readonly explanation: Explanation; readonly boxes: readonly Box[] }[]): Grid {
-  const lines = ways.flatMap(({ explanation }) => [columns(shorten(summaryOf(explanation), MOST_SUMMARY)), columns(packetText(explanation)) + 12]);
+  const lines = ways.flatMap(({ explanation }) => [headingColumns(explanation), columns(summaryText(explanation)), columns(packetText(explanation)) + 12]);
   return gridOf(ways.flatMap(({ boxes }) => boxes), Math.max(NARROWEST, ...lines) * COLUMN);
 }
 
+const nameText = ({ name }: Explanation): string => shorten(name, MOST_NAME);
+const summaryText = (explanation: Explanation): string => shorten(summaryOf(explanation), MOST_SUMMARY);
+const headingColumns = (explanation: Explanation): number =>
+  columns(nameText(explanation) + explanation.answer) * LARGE + columns(answerText(explanation.answer)) + 8;
+
 /** `eni+ ipv4  [OPEN]`, and below it why, in a sentence. */
 function heading(explanation: Explanation, y: number): string {
-  const name = shorten(explanation.name, MOST_NAME);
+  const name = nameText(explanation);
   const word = explanation.answer.toUpperCase();
   const tone = answerTone(explanation.answer);
   const at = MARGIN + columns(name) * COLUMN * LARGE + 16;
@@ -53,7 +58,7 @@ function heading(explanation: Explanation, y: number): string {
     `<rect x="${px(at)}" y="${px(y)}" width="${px(wide)}" height="30" rx="6" class="${tone}"/>`,
     large(at + 12, y + 21, word, `${tone}-on strong`),
     textAt(at + wide + 14, y + 20, answerText(explanation.answer), 'faint'),
-    textAt(MARGIN, y + 51, shorten(summaryOf(explanation), MOST_SUMMARY), 'ink strong'),
+    textAt(MARGIN, y + 51, summaryText(explanation), 'ink strong'),
   ].join('\n');
 }
 

@@ -1,22 +1,12 @@
+import { visible } from './visible.ts';
+
 /** Width of one column of text, in px: monospaced fonts are 0.6 em wide; 12 px and 0.2 to spare. */
 export const COLUMN = 7.4;
 
-/**
- * Text for XML. A comment in a rule is written by strangers: what has no shape of its own (control characters, which XML
- * forbids even as `&#27;`; bidi overrides, which would show a rule other than it is; marks that pile up) is shown as
- * `\x1b`, `\u{202e}`.
- */
+/** Text for XML, with nothing in it that XML forbids (control characters, even as `&#27;`). */
 export const xml = (text: string): string => visible(text).replace(/[&<>"']/g, (mark) => ENTITIES[mark]!);
 
 const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&apos;' };
-
-const SHAPELESS = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\p{M}\u{fffe}\u{ffff}]/gu;
-
-const visible = (text: string): string =>
-  text.replace(SHAPELESS, (mark) => {
-    const code = mark.codePointAt(0)!.toString(16);
-    return code.length <= 2 ? `\\x${code.padStart(2, '0')}` : `\\u{${code}}`;
-  });
 
 /** How many columns the text takes when shown. */
 export const columns = (text: string): number => [...visible(text)].reduce((sum, mark) => sum + widthOf(mark), 0);

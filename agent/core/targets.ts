@@ -80,7 +80,7 @@ export function questionOf(target: Target, state: State, startMark: number | und
     flags: state === 'ESTABLISHED' || state === 'RELATED' ? DATA_FLAGS : SYN_FLAGS,
   };
   const likely: PacketClass = { ...request, src: LIKELY_SOURCES[target.family], sport: [1024, 65536] };
-  return { request, likely, picks: { interfaces: LIKELY_NAMES, sourcePort: 40000 } };
+  return { request, likely, picks: { interfaces: LIKELY_OUT, incoming: LIKELY_IN, sourcePort: 40000 } };
 }
 
 const ALL_STATUS = Object.values(CT_STATUS).reduce((bits, bit) => bits | bit, 0);
@@ -98,7 +98,8 @@ export function notToPods(podPatterns: readonly string[]): NameSet {
 export const trunkOf = (target: Target): NameSet => nameSet(target.interface);
 
 /** Names an AWS node really has, for the packet in a witness. */
-const LIKELY_NAMES = ['ens5', 'eth0', 'vlan.eth.1', 'eni8ca2e41546c', 'vlan8ca2e41546c', 'veth1a2b3c4d'] as const;
+const LIKELY_OUT = ['ens5', 'eth0', 'vlan.eth.1'] as const;
+const LIKELY_IN = ['eni8ca2e41546c', 'vlan8ca2e41546c', 'veth1a2b3c4d'] as const;
 
 const blocks = (family: Family, ...texts: readonly string[]): IntervalSet =>
   union(texts.flatMap((text) => pairsOf(addressBlock(family, text)!)));

@@ -1,5 +1,6 @@
 import { type ExplainedStop, type Explanation, isOurs } from './explain.ts';
 import { placeText } from './rule-report.ts';
+import { visible } from './visible.ts';
 
 /** The packet's way, chain by chain; `>>` stands before the rule that decides, `xx` before one that is never reached. */
 export const explanationText = (explanations: readonly Explanation[]): string => explanations.map(oneText).join('\n');
@@ -10,7 +11,7 @@ function oneText(explanation: Explanation): string {
   const who = `  packet ${packet.source}:${packet.sourcePort} in ${packet.in} -> ${packet.destination}:${packet.destinationPort} out ${packet.out}, mark ${packet.mark}, ${packet.state}`;
   const end = explanation.fate === 'passed' ? '  it passes every chain' : `  it is ${explanation.fate} there`;
   const doubt = explanation.doubtful ? ' (as far as the rules can be decided)' : '';
-  return `${[head, who, ...explanation.path.flatMap((stop) => stopLines(stop, explanation)), `${end}${doubt}`].join('\n')}\n`;
+  return `${[head, who, ...explanation.path.flatMap((stop) => stopLines(stop, explanation)), `${end}${doubt}`].map(visible).join('\n')}\n`;
 }
 
 function stopLines(stop: ExplainedStop, explanation: Explanation): string[] {

@@ -1,4 +1,5 @@
 import type { Step } from './plan.ts';
+import { visible } from './visible.ts';
 
 /** What was done, word for word: what is printed is what was sent. */
 export function stepsText(steps: readonly Step[], problems: readonly string[], dryRun: boolean): string {
@@ -6,7 +7,7 @@ export function stepsText(steps: readonly Step[], problems: readonly string[], d
   const lines = steps.flatMap((step) => [`${verb} ${programOf(step)}: ${step.because.join('; ')}`, ...inputOf(step).map((line) => `    ${line}`)]);
   if (steps.length === 0) lines.push('nothing to write: every rule is in place');
   for (const problem of problems) lines.push(`failed: ${problem}`);
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(visible).join('\n')}\n`;
 }
 
 const programOf = (step: Step): string =>

@@ -1,6 +1,7 @@
 import { describeRule } from './rule-text.ts';
 import { REASONS } from './reasons.ts';
 import type { Report, TargetReport } from './report.ts';
+import { visible } from './visible.ts';
 
 /** The answer for a person: one paragraph a target, the verdict last, where the eye is. */
 export function reportText(report: Report): string {
@@ -10,7 +11,7 @@ export function reportText(report: Report): string {
   }
   if (report.assumed.length > 0) lines.push('assumed:', ...report.assumed.map((text) => `  - ${text}`));
   lines.push(`${report.answer}: ${REASONS[report.reason].text} (${report.reason})`);
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(visible).join('\n')}\n`;
 }
 
 const INDENT = ' '.repeat(9);
@@ -42,6 +43,6 @@ const MOST_RULES = 6;
 /** One line of at most 80 bytes, which is where node-problem-detector cuts. */
 export function npdLine(report: Report): string {
   const worst = report.targets.filter(({ answer }) => answer === report.answer).map(({ name }) => name);
-  const line = `${report.answer} ${report.reason}${report.answer === 'blocked' ? '' : `: ${worst.join(', ')}`}`;
+  const line = visible(`${report.answer} ${report.reason}${report.answer === 'blocked' ? '' : `: ${worst.join(', ')}`}`);
   return `${line.length <= 79 ? line : `${line.slice(0, 76)}...`}\n`;
 }

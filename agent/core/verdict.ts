@@ -1,4 +1,4 @@
-import { type BaseChain, type Doubt, type Family, type Judgement, type NftTable, type TracedRule, baseChainsOf, judge, nftBaseChains } from 'node-iptables';
+import { type BaseChain, type Doubt, type Family, type Judgement, type TracedRule, baseChainsOf, judge, nftBaseChains } from 'node-iptables';
 import { NEIGHBOURS } from './addresses.ts';
 import { collateralOf } from './collateral.ts';
 import type { Observed } from './observed.ts';
@@ -32,19 +32,9 @@ export function verdict(observed: Observed, settings: Settings): Report {
   };
 }
 
-/** Tables that iptables-nft shows, so that nft's listing of them would be the same rules twice. */
-export const ownedByIptables = (observed: Observed) => (table: NftTable): boolean =>
-  observed.rulesets.some(
-    (ruleset) =>
-      ruleset.backend === 'nft' &&
-      table.family === (ruleset.family === 'ipv4' ? 'ip' : 'ip6') &&
-      ruleset.tables.get(table.name)?.state === 'read',
-  );
-
 /** Every base chain a packet of the family may meet, from both backends and from native tables. */
 export function chainsOf(observed: Observed, family: Family): BaseChain[] {
-  const owned = ownedByIptables(observed);
-  const native = observed.nft ? nftBaseChains(observed.nft, family, (table) => !owned(table)) : unlistedTables(family);
+  const native = observed.nft ? nftBaseChains(observed.nft, family, () => true) : unlistedTables(family);
   const listed = new Set((observed.nft?.tables ?? []).filter((table) => table.family === (family === 'ipv4' ? 'ip' : 'ip6')).map((table) => table.name));
   return [...observed.rulesets.filter((ruleset) => ruleset.family === family).flatMap((ruleset) => baseChainsOf(ruleset, listed)), ...native];
 }

@@ -1,9 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { readText } from './read-text.ts';
 
 /** IPVS takes packets to its own addresses off the path before the forward hook, and sends them on by itself. */
-export async function ipvsBypasses(procNet: string): Promise<string[]> {
-  const text = await readFile(`${procNet}/ip_vs`, 'utf8').catch(() => '');
-  const lines = text.split('\n').filter((line) => IMDS_IN_HEX.test(line) || /^FWM\s/.test(line));
+export function ipvsBypasses(procNet: string): string[] {
+  const lines = readText(`${procNet}/ip_vs`).split('\n').filter((line) => IMDS_IN_HEX.test(line) || /^FWM\s/.test(line));
   return lines.map((line) => `IPVS: ${line.trim()}`);
 }
 

@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { hasName, nameSet, namePattern, patternCovers } from 'node-iptables';
 import type { FoundPattern } from '../core/observed.ts';
 import type { Print } from './observe-node.ts';
+import { readText } from './read-text.ts';
 
 /** The links of this node, and what they tell about pods. */
 export interface Links {
@@ -31,7 +31,8 @@ export interface Link {
 }
 
 export async function readLinks(print: Print, procNet: string): Promise<Links> {
-  const [text, uplinks] = await Promise.all([print('ip', ['-j', '-d', 'link', 'show']), uplinkNames(procNet)]);
+  const text = await print('ip', ['-j', '-d', 'link', 'show']);
+  const uplinks = uplinkNames(procNet);
   const all = text === undefined ? [] : parseLinks(text);
   return {
     all,
@@ -42,11 +43,10 @@ export async function readLinks(print: Print, procNet: string): Promise<Links> {
 }
 
 /** Interfaces that a default route or a route to IMDS itself leaves by: never a pod's, whatever their kind. */
-async function uplinkNames(procNet: string): Promise<Set<string>> {
-  const [four, six] = await Promise.all(['route', 'ipv6_route'].map((file) => readFile(`${procNet}/${file}`, 'utf8').catch(() => '')));
+function uplinkNames(procNet: string): Set<string> {
   // ens5  00000000  …: name first, destination in little-endian hex. IPv6: destination, its length, …, name last.
-  const byFour = four!.split('\n').map((line) => line.split('\t')).filter(([, to]) => to === '00000000' || to === 'FEA9FEA9').map(([name]) => name!);
-  const bySix = six!.split('\n').map((line) => line.trim().split(/\s+/)).filter(([to, length]) => (length === '00' && to === '0'.repeat(32)) || to === IMDS_IPV6).map((words) => words.at(-1)!);
+  const byFour = readText(`${procNet}/route`).split('\n').map((line) => line.split('\t')).filter(([, to]) => to === '00000000' || to === 'FEA9FEA9').map(([name]) => name!);
+  const bySix = readText(`${procNet}/ipv6_route`).split('\n').map((line) => line.trim().split(/\s+/)).filter(([to, length]) => (length === '00' && to === '0'.repeat(32)) || to === IMDS_IPV6).map((words) => words.at(-1)!);
   return new Set([...byFour, ...bySix]);
 }
 const IMDS_IPV6 = 'fd000ec2000000000000000000000254';

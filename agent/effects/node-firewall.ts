@@ -1,4 +1,4 @@
-import { access, constants } from 'node:fs/promises';
+import { accessSync, constants } from 'node:fs';
 import { type Backend, type Family, type Firewall, programName } from 'node-iptables';
 import { ProcessFirewall } from 'node-iptables/exec';
 import type { Settings } from '../core/settings.ts';
@@ -12,8 +12,8 @@ export async function nodeFirewall(settings: Settings, path: string | undefined)
   const plain = new ProcessFirewall(options);
   const programs: Record<string, string> = {};
   for (const backend of ['nft', 'legacy'] as const) {
-    if (await isInstalled(programName('ipv4', backend, 'save'), path)) continue;
-    if (!(await isInstalled(programName('ipv4', 'default', 'save'), path))) continue;
+    if (isInstalled(programName('ipv4', backend, 'save'), path)) continue;
+    if (!isInstalled(programName('ipv4', 'default', 'save'), path)) continue;
     if ((await plain.version('ipv4', 'default').catch(() => undefined))?.backend !== backend) continue;
     for (const family of ['ipv4', 'ipv6'] as const) Object.assign(programs, plainNames(family, backend));
   }
@@ -25,9 +25,14 @@ const plainNames = (family: Family, backend: Backend): Record<string, string> =>
 
 const DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/bin', '/bin'];
 
-async function isInstalled(program: string, path = ''): Promise<boolean> {
-  for (const directory of [...DIRECTORIES, ...path.split(':').filter((one) => one !== '')]) {
-    if (await access(`${directory}/${program}`, constants.X_OK).then(() => true, () => false)) return true;
+const isInstalled = (program: string, path = ''): boolean =>
+  [...DIRECTORIES, ...path.split(':')].some((directory) => directory !== '' && isExecutable(`${directory}/${program}`));
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
   }
-  return false;
 }

@@ -1,5 +1,6 @@
 import { type Backend, type Family, type Firewall, IptablesError, type NftRuleset, type Ruleset, offPath, parseNftJson, parseSave } from 'node-iptables';
 import type { Failure, Observed } from '../core/observed.ts';
+import { nativeOnly } from '../core/native-tables.ts';
 import type { Settings } from '../core/settings.ts';
 import { type Links, readLinks } from './links.ts';
 import { bypassesOfPods } from './pod-namespaces.ts';
@@ -14,6 +15,8 @@ export interface NodeSources {
   /** /proc/net of the node: our own. */
   readonly procNet: string;
   readonly cniDirectory: string;
+  /** Whether something will be written: then the backend that the node's `iptables` stands for is asked for too. */
+  readonly forWriting: boolean;
 }
 export type Print = (program: string, args: readonly string[], stdin?: string) => Promise<string | undefined>;
 
@@ -26,13 +29,12 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   const present = families.filter((family) => hasFamily(family, sources.procNet));
   const failures: Failure[] = [];
   const assumed: string[] = [];
-  const [saved, chains, links, hostBackend, vpcCni, ipvs] = await Promise.all([
+  const vpcCni = cniPattern(sources.cniDirectory);
+  const [saved, chains, links, hostBackend] = await Promise.all([
     Promise.all(present.flatMap((family) => (['nft', 'legacy'] as const).map((backend) => saveOf(sources.firewall, family, backend, failures, assumed)))),
     listNft(sources.firewall, ['list chains; list flowtables'], failures, assumed),
     readLinks(sources.print, sources.procNet),
-    settings.backend === 'auto' ? defaultBackend(sources.firewall) : undefined,
-    cniPattern(sources.cniDirectory),
-    ipvsBypasses(sources.procNet),
+    sources.forWriting && settings.backend === 'auto' ? defaultBackend(sources.firewall) : undefined,
   ]);
   const rulesets = saved.filter((ruleset) => ruleset !== undefined);
   const nft = chains && (await nativeTables(sources.firewall, chains, rulesets, failures, assumed));
@@ -49,7 +51,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
     bypasses: [
       ...ways.filter(({ redirects }) => redirects).map(({ place }) => place),
       ...programs.bypasses,
-      ...ipvs,
+      ...ipvsBypasses(sources.procNet),
       ...(await bypassesOfPods(sources.print, links)),
     ].filter((text, at, all) => all.indexOf(text) === at),
     patterns,
@@ -85,11 +87,10 @@ async function listNft(firewall: Firewall, what: readonly string[], failures: Fa
 
 /** The rules of every native table that has a chain on some hook: not of those that iptables-nft already showed. */
 async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: readonly Ruleset[], failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
-  const shown = (family: string, name: string): boolean =>
-    rulesets.some((one) => one.backend === 'nft' && family === (one.family === 'ipv4' ? 'ip' : 'ip6') && one.tables.get(name)?.state === 'read');
-  const wanted = chains.tables.filter((table) => !shown(table.family, table.name) && [...table.chains.values()].some((chain) => chain.hook !== undefined));
+  const wanted = nativeOnly(chains, rulesets).tables.filter((table) => [...table.chains.values()].some((chain) => chain.hook !== undefined));
   if (wanted.length === 0) return { tables: [], unread: chains.unread };
-  return listNft(firewall, [wanted.map((table) => `list table ${table.family} ${table.name}`).join('; ')], failures, assumed);
+  const listed = await listNft(firewall, [wanted.map((table) => `list table ${table.family} ${table.name}`).join('; ')], failures, assumed);
+  return listed && nativeOnly(listed, rulesets);
 }
 
 async function defaultBackend(firewall: Firewall): Promise<Backend | undefined> {

@@ -7,15 +7,15 @@ type Hook = 'prerouting' | 'forward' | 'postrouting';
 
 /** Those of iptables' chains, so that the order is a question, those between, and both ends. */
 const PRIORITIES: Readonly<Record<Hook, readonly number[]>> = {
-  prerouting: [-400, -300, -250, -200, -199, -150, -101, -100, 0, 300],
+  prerouting: [-400, -300, -250, -199, -150, -101, -100, 0, 300],
   forward: [-300, -150, -10, 0, 0, 10, 50, 100],
   postrouting: [-150, 0, 99, 100, 101, 300],
 };
 
-export const nativeTables = (random: Random, scene: Scene): FuzzTable[] =>
-  Array.from({ length: random.chance(0.2) ? 2 : 1 }, (_, at) => nativeTable(random, scene, at));
+export const nativeTables = (random: Random, scene: Scene, decidable: boolean): FuzzTable[] =>
+  Array.from({ length: random.chance(0.2) ? 2 : 1 }, (_, at) => nativeTable(random, scene, decidable, at));
 
-function nativeTable(random: Random, scene: Scene, number: number): FuzzTable {
+function nativeTable(random: Random, scene: Scene, decidable: boolean, number: number): FuzzTable {
   const family = random.chance(0.6) ? 'inet' : 'ip';
   const chains: FuzzChain[] = [];
   const bases = 1 + random.int(3);
@@ -27,13 +27,13 @@ function nativeTable(random: Random, scene: Scene, number: number): FuzzTable {
       chains.push({ name, policy: `type nat hook postrouting priority ${random.pick([90, 100, 110])}; policy accept;`, rules });
       continue;
     }
-    const maker = new NativeRules(random, scene, hook, family);
+    const maker = new NativeRules(random, scene, { hook, family, decidable });
     const own = Array.from({ length: random.int(3) }, (_, at) => `${name}-${at}`);
     const drops = random.chance(hook === 'forward' ? 0.12 : 0.02);
     const rules = maker.rules(1 + random.int(5), own);
     if (drops && random.chance(0.9)) rules.unshift(random.pick(['ct state established,related accept', 'ct direction reply accept', `ip saddr ${SERVICE} accept`]));
     if (drops && random.chance(0.6)) rules.push(maker.rule(own, 'accept'));
-    chains.push({ name, policy: `type filter hook ${hook} priority ${random.pick(PRIORITIES[hook])}; policy ${drops ? 'drop' : 'accept'};`, rules });
+    chains.push({ name, policy: `type filter hook ${hook} priority ${decidable ? random.pick(PRIORITIES[hook]) : random.pick([-200, ...PRIORITIES[hook]])}; policy ${drops ? 'drop' : 'accept'};`, rules });
     for (const [at, chain] of own.entries()) chains.push({ name: chain, policy: '', rules: maker.rules(random.int(4), own.slice(at + 1)) });
   }
   return { name: `${family} fuzz${number}`, chains };
@@ -46,11 +46,13 @@ class NativeRules {
   private readonly scene: Scene;
   private readonly hook: Hook;
   private readonly family: 'ip' | 'inet';
-  constructor(random: Random, scene: Scene, hook: Hook, family: 'ip' | 'inet') {
+  private readonly decidable: boolean;
+  constructor(random: Random, scene: Scene, place: { hook: Hook; family: 'ip' | 'inet'; decidable: boolean }) {
     this.random = random;
     this.scene = scene;
-    this.hook = hook;
-    this.family = family;
+    this.hook = place.hook;
+    this.family = place.family;
+    this.decidable = place.decidable;
   }
 
   rules(count: number, targets: readonly string[]): string[] {
@@ -64,9 +66,9 @@ class NativeRules {
     const wanted = 1 + random.int(3);
     const drawn = Array.from({ length: /mark set|counter$/.test(statement) ? random.int(3) : wanted }, () => this.match());
     // nft refuses two protocols in one rule, as the contradiction it nearly always is.
-    const matches = drawn.filter((match, at) => drawn.findIndex(other => topicOf(other) === topicOf(match)) === at);
+    const matches = drawn.filter((match, at) => drawn.findIndex(other => topicOf(other) === topicOf(match)) === at && !(statement.includes('tcp reset') && /l4proto|protocol/.test(match)));
     // Answers are let through nearly always: a conversation that dies on its way back is `unknown`.
-    if (/drop|reject/.test(statement) && random.chance(0.75)) matches.unshift(`ip daddr ${SERVICE}`);
+    if (/drop|reject/.test(statement) && random.chance(0.85)) matches.unshift(`ip daddr ${SERVICE}`);
     return [...matches, ...(random.chance(0.2) ? ['counter'] : []), statement].join(' ');
   }
 
@@ -107,7 +109,7 @@ class NativeRules {
       [4, `ct direction ${random.pick(['original', 'reply'])}`],
       [9, `meta mark ${random.pick([`${not}${markValue(random)}`, `& ${markMask(random)} ${random.pick(['==', '!='])} ${random.pick(['0x0', '0x1', '0x2'])}`])}`],
       [5, `ct mark ${random.pick([`${not}${markValue(random)}`, `& ${markMask(random)} ${random.pick(['==', '!='])} ${random.pick(['0x0', '0x1'])}`])}`],
-      [2, `fib daddr type ${not}${random.pick(['local', 'unicast'])}`],
+      [2, `fib daddr type ${not}${this.decidable ? 'local' : random.pick(['local', 'unicast'])}`],
       [2, `iifname . ip saddr ${withIn ? `{ "${pod.interface}" . ${pod.address}, "${other.interface}" . ${other.address} }` : '{ "lo" . 127.0.0.1 }'}`],
       [this.family === 'inet' ? 2 : 0, 'meta nfproto ipv4'],
       [1, `meta pkttype ${random.pick(['host', 'unicast', 'broadcast'])}`.replace('unicast', 'host')],

@@ -27,7 +27,7 @@ export function generate(seed: number, scene: Scene): FuzzRuleset {
     seed,
     nft: use === 'legacy' ? [] : tables(),
     legacy: use === 'nft' ? [] : tables(),
-    native: random.chance(0.35) ? nativeTables(random, scene) : [],
+    native: random.chance(0.35) ? nativeTables(random, scene, decidable) : [],
     decidable,
   };
 }
@@ -98,7 +98,7 @@ class TableMaker {
       const policy = random.chance(table === 'filter' ? 0.3 : table === 'nat' ? 0 : 0.03) ? 'DROP' : 'ACCEPT';
       const rules = busy ? this.rules({ table, hook: name, own: false, targets: own }, 1 + random.int(table === 'filter' ? 6 : 3)) : [];
       // Whoever drops by policy lets answers back in, nearly always.
-      if (policy === 'DROP' && random.chance(0.9)) rules.unshift(this.answersBack(name));
+      if (policy === 'DROP' && random.chance(0.96)) rules.unshift(this.answersBack(name));
       if (policy === 'DROP' && random.chance(0.5)) rules.push(this.rule({ table, hook: name, own: false, targets: own }, '-j ACCEPT'));
       chains.push({ name, policy, rules });
       for (const [at, chain] of own.entries()) {
@@ -129,17 +129,16 @@ class TableMaker {
   private rule(spot: Spot, forced?: string): string {
     const { random } = this;
     const about = random.weighted([[72, 'request'], [9, 'answer'], [19, 'any']] as const);
+    const target = forced ?? this.target(spot, about);
+    const drops = /DROP|REJECT/.test(target);
     const words: string[] = [];
     if (about === 'answer') {
       words.push(random.chance(0.6) ? `-s ${SERVICE}/32` : this.interfaceWords(spot, 'answer') || `-s ${SERVICE}/32`);
-    } else if (about === 'request' && random.chance(0.4)) {
+    } else if (about === 'request' && random.chance(drops ? 0.75 : 0.4)) {
       words.push(`-d ${random.pick([`${SERVICE}/32`, `${SERVICE}/32`, SERVICE, '169.254.0.0/16', '169.254.169.0/255.255.255.0'])}`);
     }
-    const chosen = forced ?? this.target(spot, about);
-    // The answer to a translated source must come back by the same link, so only the uplink's is fixed.
-    const target = chosen === 'SNAT' ? `-j SNAT --to-source ${random.pick(['10.0.9.1', '10.0.0.10', '10.0.9.1:5000-6000'])}` : chosen;
-    if (chosen === 'SNAT') words.push('-o ens5');
-    const drops = /DROP|REJECT/.test(target);
+    // The answer to a translated source must come back by the link that the request took, and these addresses are the uplink's.
+    if (target.includes('SNAT')) words.splice(0, words.length, '-o ens5');
     // DROP without a match would end most conversations at the first such rule.
     const atLeast = /DROP|REJECT|ACCEPT|-g |RETURN/.test(target) && words.length === 0 ? 1 : 0;
     const wanted = Math.max(atLeast, random.weighted([[25, 0], [35, 1], [25, 2], [15, 3]] as const));
@@ -252,7 +251,7 @@ class TableMaker {
     const { random } = this;
     const { table, hook, targets } = spot;
     const jump = targets.length > 0 ? random.pick(targets) : undefined;
-    const drops = about === 'answer' ? 1.5 : about === 'any' ? 8 : 26;
+    const drops = about === 'answer' ? 1.5 : about === 'any' ? 4 : 28;
     const base: (readonly [number, string])[] = [
       [about === 'request' ? 20 : 26, '-j ACCEPT'],
       [8, '-j RETURN'],
@@ -260,7 +259,7 @@ class TableMaker {
     ];
     if (jump !== undefined) base.push([34, `-j ${jump}`], [5, `-g ${jump}`]);
     if (table === 'nat') {
-      if (hook === 'POSTROUTING') base.push([10, '-j MASQUERADE'], [5, 'SNAT']);
+      if (hook === 'POSTROUTING') base.push([10, '-j MASQUERADE'], [5, `-j SNAT --to-source ${random.pick(['10.0.9.1', '10.0.0.10', '10.0.9.1:5000-6000'])}`]);
       else base.push([0.7, `-j DNAT --to-destination ${random.pick([`${SERVICE}:80`, '10.0.0.1:80', '192.0.2.1'])}`], [0.7, '-j REDIRECT --to-ports 8080']);
     } else {
       base.push([drops, '-j DROP']);

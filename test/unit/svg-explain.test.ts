@@ -30,6 +30,27 @@ const OURS_FIRST = ['*filter', ':FORWARD ACCEPT [0:0]', '-A FORWARD -d 169.254.1
 const KUBE2IAM = ['*nat', ':PREROUTING ACCEPT [0:0]', '-A PREROUTING -d 169.254.169.254/32 -i eni+ -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.3.7:8181', 'COMMIT'];
 const UNREADABLE = ['*filter', ':FORWARD ACCEPT [0:0]', '-A FORWARD -m strange --thing 1 -j DROP', 'COMMIT'];
 
+const HOSTILE = [
+  '</text><script>alert(1)</script>',
+  '" onload="alert(1)',
+  "' x='",
+  '&#27;&unknown; & &amp;',
+  ']]> <![CDATA[ <!-- --> <?xml?>',
+  '\x00\x01\x1b[31m\x7f\x85\t\r\n',
+  '\ud800 \udfff \ufffe \uffff',
+  '\u202eevil\u202c \u2066 \u200b \ufeff \u2028',
+  'z\u0338\u0321\u0353'.repeat(30),
+  '日本語の規則'.repeat(40),
+  '🚨👩‍👩‍👧‍👦'.repeat(20),
+  'שלום العربية',
+  '$& $1 $` ${x} %s',
+  ' '.repeat(300),
+  'x'.repeat(5000),
+  '-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP',
+  '--comment imds-guard',
+  '',
+];
+
 t.test('an accept above our rule is red, and what is below it is struck and never reached', async (t) => {
   const svg = explanationSvg(only('eni+ ipv4', explained(...CALICO_ABOVE)));
   t.match(textsOf(svg), [{ text: 'eni+ ipv4' }, { text: 'OPEN', kind: 'red-on strong' }]);
@@ -108,7 +129,7 @@ t.test('no text leaves the picture or lies on another', async (t) => {
 t.test('hostile text leaves the XML well-formed and the picture whole (seeded)', async (t) => {
   const seed = Number(process.env['SEED'] ?? 20261001);
   const draw = drawing(seed);
-  for (let round = 0; round < 400; round++) {
+  for (let round = 0; round < 150; round++) {
     const faults = faultsOf(explanationSvg(Array.from({ length: draw(3) }, () => hostileExplanation(draw))));
     if (faults.length > 0) return t.fail(`seed ${seed}, round ${round}: ${faults.slice(0, 3).join('; ')}`);
   }
@@ -116,10 +137,10 @@ t.test('hostile text leaves the XML well-formed and the picture whole (seeded)',
 });
 
 t.test('hostile comments in a ruleset, parsed as any other', async (t) => {
-  for (const comment of HOSTILE) {
+  for (const [at, comment] of HOSTILE.entries()) {
     const printable = comment.replace(/["\\\n]/g, '');
     const rules = CALICO_ABOVE.map((line) => line.replace('cali:zSuvpsKZMnLBOFg-', printable));
-    t.same(faultsOf(explanationSvg(explained(...rules))), [], JSON.stringify(comment));
+    t.same(faultsOf(explanationSvg(explained(...rules))), [], `comment ${at}`);
   }
 });
 
@@ -151,10 +172,21 @@ function textsOf(svg: string): Text[] {
   });
 }
 
-const has = (svg: string, text: string): boolean => textsOf(svg).some((one) => one.text === text);
-const kindOf = (svg: string, text: string): string | undefined => textsOf(svg).find((one) => one.text === text)?.kind;
-const numberOf = (svg: string, name: string): number => Number(new RegExp(`^<svg [^>]*\\b${name}="([\\d.]+)"`).exec(svg)?.[1]);
-const unescaped = (text: string): string => text.replace(/&lt;/g, '<').replace(/&gt;/g, '>').replace(/&quot;/g, '"').replace(/&apos;/g, "'").replace(/&amp;/g, '&');
+function has(svg: string, text: string): boolean {
+  return textsOf(svg).some((one) => one.text === text);
+}
+
+function kindOf(svg: string, text: string): string | undefined {
+  return textsOf(svg).find((one) => one.text === text)?.kind;
+}
+
+function numberOf(svg: string, name: string): number {
+  return Number(new RegExp(`^<svg [^>]*\\b${name}="([\\d.]+)"`).exec(svg)?.[1]);
+}
+
+function unescaped(text: string): string {
+  return text.replace(/&lt;/g, '<').replace(/&gt;/g, '>').replace(/&quot;/g, '"').replace(/&apos;/g, "'").replace(/&amp;/g, '&');
+}
 
 function faultsOf(svg: string): string[] {
   const faults = [...malformed(svg)];
@@ -203,27 +235,6 @@ function* malformed(xml: string): Generator<string> {
   if (open.length > 0) yield `never closed: ${open.join(' ')}`;
   if (roots !== 1) yield `${roots} roots`;
 }
-
-const HOSTILE = [
-  '</text><script>alert(1)</script>',
-  '" onload="alert(1)',
-  "' x='",
-  '&#27;&unknown; & &amp;',
-  ']]> <![CDATA[ <!-- --> <?xml?>',
-  '\x00\x01\x1b[31m\x7f\x85\t\r\n',
-  '\ud800 \udfff \ufffe \uffff',
-  '\u202eevil\u202c \u2066 \u200b \ufeff \u2028',
-  'z\u0338\u0321\u0353'.repeat(30),
-  '日本語の規則'.repeat(40),
-  '🚨👩‍👩‍👧‍👦'.repeat(20),
-  'שלום العربية',
-  '$& $1 $` ${x} %s',
-  ' '.repeat(300),
-  'x'.repeat(5000),
-  '-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP',
-  '--comment imds-guard',
-  '',
-];
 
 type Draw = (below: number) => number;
 

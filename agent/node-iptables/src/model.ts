@@ -71,7 +71,13 @@ export const KERNEL_CHAINS = {
 
 export const isKernelChain = (name: string): name is keyof typeof KERNEL_CHAINS => Object.hasOwn(KERNEL_CHAINS, name);
 
-/** The tables, each with its chains' priority at every hook (uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities). */
+/**
+ * The tables, each with its chains' priority at every hook (uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities).
+ * iptables-nft makes its security chains at 150 (measured, 1.8.9), where the kernel's own are at 50.
+ */
+export const priorityOf = (table: string, chain: keyof typeof KERNEL_CHAINS, backend: Backend): number | undefined =>
+  table === 'security' && backend === 'nft' ? 150 : TABLE_PRIORITY[table]?.[chain];
+
 export const TABLE_PRIORITY: Readonly<Record<string, Readonly<Partial<Record<keyof typeof KERNEL_CHAINS, number>>>>> = {
   raw: { PREROUTING: -300, OUTPUT: -300 },
   mangle: { PREROUTING: -150, INPUT: -150, FORWARD: -150, OUTPUT: -150, POSTROUTING: -150 },

@@ -13,7 +13,7 @@ export function readTranslation(statement: unknown, around: Surroundings): Step[
   const body = member(statement, name ?? '');
   // In an inet table `dnat ip to` takes IPv4 only; nft asks for the family and does not list the question.
   const needs = ask(...familyNeeded(textOf(member(body, 'family')), around), ...needsOf(body, around), ...mapNeeds(body, around));
-  if (name === 'snat' || name === 'masquerade') return [...needs, ...end({ do: 'accept' })];
+  if (name === 'snat' || name === 'masquerade') return [...needs, ...end({ do: 'accept', translates: 'source' })];
   const redirect = { do: 'redirect', to: statementWords(statement) } as const;
   // Without a listening socket the rule ends, and the packet goes on (net/netfilter/nft_tproxy.c: NFT_BREAK).
   if (name === 'tproxy') return [...needs, ...ask(depends('a listening socket of this node')), ...perform(redirect)];

@@ -1,5 +1,5 @@
 import { type Family, EVERY_ADDRESS } from '../sets/address.ts';
-import { type Bits, UNKNOWN_BITS, hullBits, knownBits, matchBits, sameBits, takeBits } from '../sets/bits.ts';
+import { type Bits, UNKNOWN_BITS, coversBits, hullBits, knownBits, matchBits, sameBits, takeBits } from '../sets/bits.ts';
 import { type IntervalSet, covers, intersect, interval, isEmpty, pairsOf, union } from '../sets/interval-set.ts';
 import { ANY_NAME, type NameSet, hasName, intersectNames, patternCovers, subtractNames } from '../sets/name-set.ts';
 
@@ -115,7 +115,7 @@ export function includesClass(a: PacketClass, b: PacketClass): boolean {
     (b.ctdir & ~a.ctdir) === 0 &&
     a.tracked === b.tracked &&
     a.toNode === b.toNode &&
-    BIT_FIELDS.every((field) => bitsCover(a[field], b[field])) &&
+    BIT_FIELDS.every((field) => coversBits(a[field], b[field])) &&
     INTERVAL_FIELDS.every((field) => a[field] === b[field] || covers(a[field], b[field]))
   );
 }
@@ -189,8 +189,6 @@ const sameNames = (a: NameSet, b: NameSet): boolean => a === b || (namesCover(a,
 
 const sameIntervals = (a: IntervalSet, b: IntervalSet): boolean =>
   a === b || (a.length === b.length && a.every((bound, at) => bound === b[at]));
-
-const bitsCover = (a: Bits, b: Bits): boolean => (a.known & ~b.known) === 0 && ((a.value ^ b.value) & a.known) === 0;
 
 function hullNames(a: NameSet, b: NameSet): NameSet {
   if (namesCover(a, b)) return a;

@@ -19,6 +19,8 @@ export interface Packet {
 /** What to pick where the class leaves a choice, the likeliest first. */
 export interface Likely {
   readonly interfaces: readonly string[];
+  /** For the interface a packet comes in by, before the others. */
+  readonly incoming?: readonly string[];
   readonly sourcePort: number;
 }
 
@@ -27,7 +29,7 @@ export interface Likely {
  * not picked: the sender does not choose them, so what is said of the packet has to hold whatever they are.
  */
 export function pickOne(packet: PacketClass, likely: Likely): PacketClass | undefined {
-  const iif = pickName(packet.iif, likely.interfaces);
+  const iif = pickName(packet.iif, [...(likely.incoming ?? []), ...likely.interfaces]);
   const oif = pickName(packet.oif, likely.interfaces);
   if (iif === undefined || oif === undefined) return undefined;
   const lowestState = packet.ctstate & -packet.ctstate;

@@ -17,6 +17,8 @@ export interface RenderOptions {
 }
 
 export function renderTable(table: Table, family: Family, options: RenderOptions = {}): string {
+  // What iptables-nft-save prints in its place: an empty table would be another claim.
+  if (table.state === 'incompatible') return `# Table \`${table.name}' is incompatible, use 'nft' tool.\n`;
   const lines = [`*${table.name}`];
   for (const chain of table.chains.values()) if (chain.declared) lines.push(chainLine(chain));
   for (const chain of table.chains.values()) {

@@ -118,8 +118,8 @@ export const TARGETS: Readonly<Record<string, TargetModule>> = {
   REDIRECT: redirect({ '--to-ports': plain, ...natOptions }, (given) => `this node, port ${given.get('--to-ports')?.[0] ?? 'unchanged'}`),
   TPROXY: redirect({ '--on-port': plain, '--on-ip': plain, '--tproxy-mark': plain }, (given) => `a local socket, port ${given.get('--on-port')?.[0] ?? '?'}`),
   // A source that is translated does not change whether the packet goes on.
-  SNAT: { options: { '--to-source': plain, ...natOptions }, act: () => ({ do: 'accept' }) },
-  MASQUERADE: { options: { '--to-ports': plain, ...natOptions }, act: () => ({ do: 'accept' }) },
+  SNAT: { options: { '--to-source': plain, ...natOptions }, act: () => ({ do: 'accept', translates: 'source' }) },
+  MASQUERADE: { options: { '--to-ports': plain, ...natOptions }, act: () => ({ do: 'accept', translates: 'source' }) },
   NETMAP: unread({ '--to': plain }, 'translates whole networks'),
   NOTRACK: simple({ do: 'notrack' }),
   CT: {

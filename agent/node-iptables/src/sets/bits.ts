@@ -48,4 +48,7 @@ export const hullBits = (a: Bits, b: Bits): Bits => {
   return { known, value: (a.value & known) >>> 0 };
 };
 
+/** Whether `a` can have every value that `b` can. */
+export const coversBits = (a: Bits, b: Bits): boolean => (a.known & ~b.known) === 0 && ((a.value ^ b.value) & a.known) === 0;
+
 export const sameBits = (a: Bits, b: Bits): boolean => a.known === b.known && a.value === b.value;

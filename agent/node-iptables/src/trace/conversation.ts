@@ -1,6 +1,6 @@
 import { CT_DIRECTION, CT_STATE, type Doubt, type PacketClass, TCP_FLAGS, doubting, doubtsOf, intersectClass } from '../packet/packet-class.ts';
 import { type Likely, type Packet, describePacket, pickOne } from '../packet/pick.ts';
-import { UNKNOWN_BITS } from '../sets/bits.ts';
+import { UNKNOWN_BITS, coversBits } from '../sets/bits.ts';
 import { type Path, type Way, pathsOf, walkPath } from './path.ts';
 import type { BaseChain, TracedRule } from './program.ts';
 import { type Trace, traceOne } from './trace-one.ts';
@@ -81,6 +81,8 @@ class Conversation {
   private readonly enders = new Set<TracedRule>();
   private readonly redirectors = new Set<TracedRule>();
   private readonly effort = new Effort();
+  /** Some packet was dropped after its connection had been marked. */
+  private remarked = false;
   private readonly path: Path;
   private readonly question: Question;
   constructor(path: Path, question: Question) {
@@ -92,6 +94,7 @@ class Conversation {
     const { request } = this.question;
     const requests = this.walk([request]);
     if (requests.length === 0) {
+      if (this.remarked && !this.blockedUnderAnyMark()) return this.undecided('doubt', [REMARKED], [...this.enders]);
       if (this.redirectors.size > 0) return this.undecided('redirected', [], [...this.redirectors]);
       return { answer: 'blocked', proof: [...this.enders] };
     }
@@ -117,9 +120,20 @@ class Conversation {
     return walkPath(
       this.path,
       packets,
-      { dropped: (_, by) => this.enders.add(by), redirected: (_, by) => this.redirectors.add(by) },
+      { dropped: (packet, by) => this.drop(packet, by), redirected: (_, by) => this.redirectors.add(by) },
       this.effort,
     );
+  }
+
+  private drop(packet: PacketClass, by: TracedRule): void {
+    this.enders.add(by);
+    const { ctstate, connmark } = this.question.request;
+    if (ctstate !== CT_STATE.NEW && !coversBits(connmark, packet.connmark)) this.remarked = true;
+  }
+
+  /** A connection outlives the packet that was dropped, and keeps the mark that it got on the way: the next one has it. */
+  private blockedUnderAnyMark(): boolean {
+    return this.walk([{ ...this.question.request, connmark: UNKNOWN_BITS }]).length === 0;
   }
 
   /** A packet that passes without a doubt, in every part of its conversation. */
@@ -153,7 +167,12 @@ class Conversation {
     if (this.question.requestOnly) return trace;
     const [passed] = this.walk([request]);
     if (!passed) return undefined;
-    for (const later of [replyTo(passed, asked), dataAfter(passed, asked)]) {
+    const reply = replyTo(passed, asked);
+    const [answer] = this.walk([reply]);
+    if (!answer) return undefined;
+    const answered = requestOf(answer, passed);
+    if (answered.doubts !== undefined) return undefined;
+    for (const later of [reply, dataAfter(answered, asked)]) {
       const { fate, doubtful } = traceOne(this.path, later);
       if (fate.is !== 'passed' || doubtful) return undefined;
     }
@@ -208,6 +227,7 @@ const requestOf = (reply: PacketClass, request: PacketClass): PacketClass => ({
  */
 const followed = (packet: PacketClass): PacketClass =>
   (packet.ctstate & CT_STATE.UNTRACKED) === 0 ? packet : doubting(packet, UNFOLLOWED);
+const REMARKED: Doubt = { kind: 'state', why: 'depends on the mark that a dropped packet leaves on its connection', at: undefined };
 const UNFOLLOWED: Doubt = { kind: 'state', why: 'depends on what conntrack makes of half a conversation', at: undefined };
 
 /** What the client sends once the handshake is done. */

@@ -1,4 +1,4 @@
-import { KERNEL_CHAINS, type Chain, type Rule, type Ruleset, TABLE_PRIORITY, type Table, isKernelChain } from '../model.ts';
+import { KERNEL_CHAINS, type Chain, type Rule, type Ruleset, TABLE_PRIORITY, type Table, isKernelChain, priorityOf } from '../model.ts';
 import type { PacketClass } from '../packet/packet-class.ts';
 import { ALWAYS } from '../packet/test.ts';
 import { EVERY_ADDRESS, type Family, addressBlock } from '../sets/address.ts';
@@ -19,14 +19,13 @@ export function baseChainsOf(ruleset: Ruleset, knownElsewhere: ReadonlySet<strin
     if (!priorities || (table.state === 'incompatible' && knownElsewhere.has(table.name))) continue;
     const place: Place = { backend: ruleset.backend, family: ruleset.family === 'ipv4' ? 'ip' : 'ip6', table: table.name };
     const chains = new TableChains(table, place, ruleset);
-    for (const [name, priority] of Object.entries(priorities)) {
-      if (!isKernelChain(name)) continue;
+    for (const name of Object.keys(priorities).filter(isKernelChain)) {
       const chain = table.chains.get(name);
       if (!chain && table.state === 'read' && table.unread.length === 0) continue;
       bases.push({
         ...(chains.named(name) ?? { name, place, rules: chains.gaps(name) }),
         hook: KERNEL_CHAINS[name],
-        priority,
+        priority: priorityOf(table.name, name, ruleset.backend)!,
         type: table.name === 'nat' ? 'nat' : 'filter',
         policy: policyRule(place, name, chain, table),
         chainNamed: (wanted) => chains.named(wanted),

@@ -4,7 +4,8 @@ import type { Test } from '../packet/test.ts';
 /** What a rule does to a packet that its matches take. */
 export type Action =
   | { readonly do: 'nothing' }
-  | { readonly do: 'accept' }
+  /** `translates`: the packet goes on under another source, which later chains see and the conversation does not. */
+  | { readonly do: 'accept'; readonly translates?: 'source' }
   | { readonly do: 'drop'; readonly how: string }
   | { readonly do: 'return' }
   | { readonly do: 'jump' | 'goto'; readonly chain: string }

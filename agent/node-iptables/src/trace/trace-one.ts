@@ -30,7 +30,7 @@ export interface Taken {
   readonly action: Action;
 }
 
-/** Follows one packet (a class that holds one). Where a rule cannot be decided, the way on is the one that passes. */
+/** Follows one packet (a class that holds one). Where a rule cannot be decided, the way is the one that goes furthest. */
 export function traceOne(path: Path, packet: PacketClass): Trace {
   const stops: (Stop & { taken: Taken[] })[] = [];
   const ends: Fate[] = [];
@@ -46,6 +46,6 @@ export function traceOne(path: Path, packet: PacketClass): Trace {
     new Effort(),
   );
   const certain = passed.some((one) => one.doubts === undefined);
-  const fate = passed.length > 0 ? { is: 'passed' as const } : (ends[0] ?? { is: 'passed' as const });
+  const fate = passed.length > 0 ? { is: 'passed' as const } : (ends.at(-1) ?? { is: 'passed' as const });
   return { stops, fate, doubtful: passed.length > 0 ? !certain || ends.length > 0 : ends.length > 1 };
 }

@@ -1,5 +1,6 @@
 import {
   CT_STATE,
+  CT_STATUS,
   type Doubt,
   type PacketClass,
   doubting,
@@ -9,7 +10,7 @@ import {
   mergeExactly,
 } from '../packet/packet-class.ts';
 import { TOO_FINE, split, surelyNot } from '../packet/test.ts';
-import { UNKNOWN_BITS, xmark } from '../sets/bits.ts';
+import { UNKNOWN_BITS, takeBits, xmark } from '../sets/bits.ts';
 import type { Action, BaseChain, Program, TracedChain, TracedRule } from './program.ts';
 
 /** What came of the classes that entered a base chain. */
@@ -110,7 +111,7 @@ class Walker {
         out.live.push(...taken);
         return;
       case 'accept':
-        out.accepted.push(...taken);
+        out.accepted.push(...(action.translates ? taken.map(sourceTranslated) : taken));
         return;
       case 'return':
         out.returned.push(...taken);
@@ -186,6 +187,8 @@ function copyMark(packet: PacketClass, action: { to: 'mark' | 'connmark'; toMask
   const known = (kept.known & brought.known) >>> 0;
   return { ...packet, [action.to]: { known, value: ((kept.value ^ brought.value) & known) >>> 0 } };
 }
+
+const sourceTranslated = (packet: PacketClass): PacketClass => ({ ...packet, ctstatus: takeBits(packet.ctstatus, CT_STATUS.SNAT, CT_STATUS.SNAT) });
 
 /** Once conntrack has given a packet its connection, nothing takes it away (nft_ct.c, xt_CT.c: `if (ct) return`). */
 function untracked(packet: PacketClass): PacketClass[] {

@@ -1,0 +1,65 @@
+// `make bench`: what imds-guard costs, as ratios against a baseline that is timed in the same minutes on the same machine.
+// Look before and after a change; nothing here fails a build for being slow. Exit 1 only when something could not be
+// measured. Runs in a namespace of its own (test/lab/sandbox.ts), which it fills with rules.
+import { coldRows } from './cold.ts';
+import { type Executable, takeExecutable } from './executable.ts';
+import { SHAPE_COUNT, judgingRows } from './judging.ts';
+import { type Backend, flushAll, liveRow } from './live.ts';
+import { loadText, machineText } from './machine.ts';
+import { type Row, tableText } from './table.ts';
+import { NotMeasured } from './timing.ts';
+
+const LIVE: readonly { readonly backend: Backend; readonly rules: number; readonly ours: Backend; readonly budgetMs: number }[] = [
+  { backend: 'nft', rules: 100, ours: 'nft', budgetMs: 3_000 },
+  { backend: 'nft', rules: 10_000, ours: 'nft', budgetMs: 6_000 },
+  { backend: 'nft', rules: 50_000, ours: 'nft', budgetMs: 20_000 },
+  { backend: 'legacy', rules: 100, ours: 'legacy', budgetMs: 3_000 },
+  { backend: 'legacy', rules: 10_000, ours: 'legacy', budgetMs: 5_000 },
+  { backend: 'legacy', rules: 50_000, ours: 'legacy', budgetMs: 10_000 },
+  { backend: 'legacy', rules: 50_000, ours: 'nft', budgetMs: 8_000 },
+];
+
+const missing: string[] = [];
+
+/** One thing that cannot be measured does not keep the others from it, and is not forgotten. */
+function measured<T>(what: string, measure: () => T, instead: T): T {
+  try {
+    return measure();
+  } catch (error) {
+    if (!(error instanceof NotMeasured)) throw error;
+    missing.push(`${what}: ${error.message}`);
+    return instead;
+  }
+}
+
+function bench(executable: Executable): void {
+  const start = performance.now();
+  process.stdout.write(machineText(executable));
+
+  const cold = measured('cold start', () => coldRows(executable, 15_000), { rows: [], notes: [] });
+  process.stdout.write(tableText('cold start', cold.rows));
+  for (const note of cold.notes) process.stdout.write(`  ${note}\n`);
+
+  const judging: Row[] = [];
+  for (let at = 0; at < SHAPE_COUNT; at++) judging.push(...measured(`parse and verdict, shape ${at + 1}`, () => judgingRows(executable, at, 9_000), []));
+  process.stdout.write(tableText('parse + verdict alone', judging));
+  process.stdout.write('  baseline: the same for 20 rules, which is start-up, and is taken off. The ratio is of the whole processes.\n');
+
+  const live = LIVE.flatMap(({ backend, rules, ours, budgetMs }) => measured(`check, ${backend}, ${rules} rules`, () => [liveRow(executable, backend, rules, ours, budgetMs)], []));
+  process.stdout.write(tableText('live', live));
+  process.stdout.write('  baseline: iptables-nft-save or iptables-legacy-save of the same tables, alone. Its programs: all that check starts, without us.\n');
+  measured('clearing up', flushAll, undefined);
+
+  process.stdout.write(`\nbest of interleaved runs; ${Math.round((performance.now() - start) / 1000)} s; load now ${loadText()}; noisy: over, on a machine too busy to tell\n`);
+}
+
+const executable = measured('everything', takeExecutable, undefined);
+if (executable) {
+  try {
+    bench(executable);
+  } finally {
+    executable.remove();
+  }
+}
+for (const what of missing) console.error(`not measured: ${what}`);
+if (missing.length > 0) process.exitCode = 1;
