@@ -5,7 +5,7 @@ NODE := node_modules/node-linux-$(ARCH)/bin/node
 SHELL := /bin/sh
 .SHELLFLAGS := -ec
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup system build check test demo fuzz bench clean
+.PHONY: help setup system build check test demo fuzz bench reasons clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ fuzz: setup ## random rules against the kernel: make fuzz RUNS=20000 SEED=7
 
 bench: setup ## how long a pass takes, and what it costs
 	@$(NODE) test/lab/sandbox.ts $(NODE) test/bench/bench.ts
+
+reasons: setup ## agent/commands/reasons.md from the list in the code
+	@WRITE_REASONS=1 $(NODE) test/unit/reasons.test.ts >/dev/null
 
 clean: ## what the build and the tests leave
 	@rm -rf dist .tap coverage node_modules/.cache

@@ -60,7 +60,7 @@ export function plan(desired: Desired, observed: Observed, backend: Backend, doc
  * help against what does not meet the rules, or could not be looked at, or is answered by somebody else.
  */
 export const needsReclaim = (report: Report): boolean => report.targets.some(({ reason }) => RECLAIMED.has(reason));
-const RECLAIMED: ReadonlySet<Reason> = new Set(['PacketPasses', 'LiveConnectionsPass', 'CannotRead', 'DependsOnState', 'TooLarge', 'OrderUnknown', 'OnlyUnlikelyPass', 'OnlyLaterPacketsDropped']);
+const RECLAIMED: ReadonlySet<Reason> = new Set(['PacketPasses', 'LiveConnectionsPass', 'CannotRead', 'DependsOnState', 'TooLarge', 'OrderUnknown', 'OnlyUnlikelyPass', 'OnlyLaterPacketsDropped', 'ReachedByDetour']);
 
 interface Line {
   readonly text: string;

@@ -1,6 +1,6 @@
 /**
  * Every reason an answer can have: one closed list, CamelCase as Kubernetes conditions want it. Text for people beside
- * it; docs/reasons.md is made from this table (`make reasons`), and a test says when it is stale.
+ * it; agent/commands/reasons.md is made from this table (`make reasons`), and a test says when it is stale.
  */
 export const REASONS = {
   EveryPacketDropped: { answer: 'blocked', text: 'every packet of every pod to IMDS is dropped: proved from the rules' },
@@ -27,6 +27,10 @@ export const REASONS = {
   OnlyUnlikelyPass: {
     answer: 'unknown',
     text: 'packets would pass only from sources or through interfaces that pods are not known to have',
+  },
+  ReachedByDetour: {
+    answer: 'unknown',
+    text: 'packets to another address are translated to IMDS after the rules that drop; put the drop in a forward chain (`imds-guard apply`)',
   },
   MayBypassNetfilter: { answer: 'unknown', text: 'something on the node may carry packets past every rule; it is named in the doubts' },
   NothingToJudge: { answer: 'unknown', text: 'no ruleset was given or found that could be judged' },

@@ -1,7 +1,7 @@
 import type { Family, Packet } from 'node-iptables';
 import type { Answer, Reason } from './reasons.ts';
 
-/** What `check --output json` prints: documented in docs/check.md, stable. */
+/** What `check --output json` prints: documented in agent/commands/check.md, stable. */
 export interface Report {
   /** The worst of the targets. */
   readonly answer: Answer;

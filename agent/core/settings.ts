@@ -1,6 +1,6 @@
 import type { Backend } from 'node-iptables';
 
-/** What an operator may decide. docs/config.md explains each. */
+/** What an operator may decide. agent/config.md explains each. */
 export interface Settings {
   /** Patterns of the host side of pod interfaces, as `-i` takes them. */
   readonly interfaces: readonly string[];

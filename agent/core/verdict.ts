@@ -1,6 +1,7 @@
 import { type BaseChain, type Doubt, type Family, type Judgement, type TracedRule, baseChainsOf, judge, nftBaseChains } from 'node-iptables';
 import { NEIGHBOURS } from './addresses.ts';
 import { collateralOf } from './collateral.ts';
+import { detours } from './detours.ts';
 import type { Observed } from './observed.ts';
 import type { Answer, Reason } from './reasons.ts';
 import { worst } from './reasons.ts';
@@ -63,7 +64,7 @@ class TargetVerdict {
     };
     const report = this.asReport(judgements.NEW, states);
     const failures = this.observed.failures.filter(({ family }) => family === 'both' || family === this.target.family);
-    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(report), assumed: this.assumed };
+    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: this.assumed };
   }
 
   private judgements(): Readonly<Record<State, Judgement>> {
@@ -97,6 +98,18 @@ class TargetVerdict {
       case 'unknown':
         return { ...base, answer: 'unknown', reason: reasonOf(judgement), doubts: doubtReports(judgement) };
     }
+  }
+
+  /** Where another destination is translated into IMDS, the drop has to stand after that: routed packets must meet it. */
+  private detoured(report: TargetReport): TargetReport {
+    if (report.answer !== 'blocked') return report;
+    const ways = detours(this.observed, this.target.family);
+    if (ways.length === 0) return report;
+    const routed = this.chains.filter(({ hook }) => hook !== 'prerouting');
+    if (judge(routed, questionOf(this.target, 'NEW', undefined, this.podPatterns)).answer === 'blocked') return report;
+    const { name, family, interface: pattern, from, states, established } = report;
+    const doubts = ways.map((rule): DoubtReport => ({ why: `translates another destination into IMDS: ${rule}` }));
+    return { name, family, interface: pattern, from, states, established, answer: 'unknown', reason: 'ReachedByDetour', doubts };
   }
 
   /** Blocked by every rule is not blocked where something may carry packets past the rules. */
