@@ -7,6 +7,27 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+/** A ruleset with something of everything, to warm up with. */
+const SAMPLE = `*mangle
+:PREROUTING ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -i eni+ -m comment --comment "AWS, primary ENI" -j CONNMARK --restore-mark --nfmask 0x80 --ctmask 0x80
+-A POSTROUTING -d 169.254.169.254/32 -o vlan+ -j DROP
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:cali-FORWARD - [0:0]
+-A FORWARD -m comment --comment "cali:x" -j cali-FORWARD
+-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP
+-A cali-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A cali-FORWARD -s 10.0.0.0/8 -p tcp -m tcp --dport 443 -j MARK --set-xmark 0x10000/0x10000
+-A cali-FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT
+COMMIT
+`;
+
 const finished = join(root, 'dist');
 // Built beside and swapped in at the end: a build that fails leaves the last good one.
 const dist = join(root, 'dist.new');
@@ -66,7 +87,14 @@ exec "$here/node" "$here/start.cjs" "$@"
 `,
 );
 chmodSync(join(dist, 'imds-guard'), 0o755);
-execFileSync(node, [start], { env: { IMDS_GUARD_MAKE_CACHE: [...onDemand].join(' ') || 'none' }, stdio: 'inherit' });
+
+const sample = join(dist, 'sample.txt');
+writeFileSync(sample, SAMPLE);
+const from = ['--from', sample, '--from-backend', 'nft'];
+const commandLines = [['rules'], ['check', ...from], ['check', ...from, '--output', 'json'], ['check', ...from, '--output', 'npd'], ['explain', ...from]];
+const making = JSON.stringify({ commandLines, bundles: [...onDemand].map((name) => `${name}.cjs`) });
+execFileSync(node, [start], { env: { IMDS_GUARD_MAKE_CACHE: making }, stdio: 'inherit' });
+rmSync(sample);
 
 rmSync(finished, { recursive: true, force: true });
 renameSync(dist, finished);

@@ -9,7 +9,7 @@ import type { Settings } from './core/settings.ts';
 import { visible } from './core/visible.ts';
 import { VERSION } from './version.ts';
 
-/** Where the world is let in: arguments, environment, streams. Everything below gets what it needs as values. */
+/** Where the world is let in. start.cjs calls main() with the arguments and the environment; nothing below reads either. */
 const DEFAULT_CONFIG = '/etc/imds-guard/config.yaml';
 
 const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
@@ -93,7 +93,3 @@ async function readSaved(name: string): Promise<{ name: string; text: string }> 
 
 const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
-
-void main(process.argv.slice(2), process.env).then((code) => {
-  process.exitCode = code;
-});

@@ -1,6 +1,6 @@
 // Runs imds-guard.cjs with the code that V8 made of it at build time (NAME.cjs.cache), so that a health check does not
-// spend its time compiling. A cache that does not fit (another Node) is passed over by V8 itself; nothing is ever written
-// here but by the build, which starts this file with IMDS_GUARD_MAKE_CACHE set to the names of the other bundles.
+// spend its time compiling. A cache that does not fit (another Node) is passed over by V8 itself. Nothing is written here
+// but by the build, which starts this file with IMDS_GUARD_MAKE_CACHE set to a list of command lines to warm up with.
 'use strict';
 const { readFileSync, writeFileSync } = require('node:fs');
 const { Script } = require('node:vm');
@@ -29,19 +29,20 @@ function cacheOf(filename) {
   }
 }
 
-const making = process.env.IMDS_GUARD_MAKE_CACHE;
-if (making === undefined) {
-  load('imds-guard.cjs');
-} else {
-  // What was compiled while it ran goes into the cache, so each is run a little first.
-  process.argv.push('rules');
-  delete process.env.IMDS_GUARD_MAKE_CACHE;
+async function makeCaches({ commandLines, bundles }) {
+  const { main } = load('imds-guard.cjs');
   const write = process.stdout.write;
   process.stdout.write = () => true;
-  load('imds-guard.cjs');
-  if (making !== 'none') for (const name of making.split(' ')) load(`${name}.cjs`);
-  process.once('beforeExit', () => {
-    process.stdout.write = write;
-    for (const { script, filename } of loaded.values()) writeFileSync(`${filename}.cache`, script.createCachedData());
-  });
+  for (const commandLine of commandLines) await main(commandLine, {});
+  process.stdout.write = write;
+  for (const bundle of bundles) load(bundle);
+  // A process started once, so that the code that starts them is in the cache too.
+  await load('execa.cjs').execa(process.execPath, ['--version'], { reject: false, input: '', extendEnv: false, env: {}, timeout: 10_000 });
+  for (const { script, filename } of loaded.values()) writeFileSync(`${filename}.cache`, script.createCachedData());
 }
+
+const making = process.env.IMDS_GUARD_MAKE_CACHE;
+const run = making === undefined ? load('imds-guard.cjs').main(process.argv.slice(2), process.env) : makeCaches(JSON.parse(making)).then(() => 0);
+void run.then((code) => {
+  process.exitCode = code;
+});

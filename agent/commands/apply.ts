@@ -2,7 +2,7 @@ import { type Firewall, IptablesError } from 'node-iptables';
 import { UsageError } from '../config.ts';
 import { desired } from '../core/desired.ts';
 import type { Observed } from '../core/observed.ts';
-import { type Step, backendFor, needsReclaim, plan } from '../core/plan.ts';
+import { type Step, backendFor, hiddenTables, needsReclaim, plan } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
 import { verdict } from '../core/verdict.ts';
 import { printed } from './check.ts';
@@ -13,18 +13,17 @@ export const apply: Command = async (context) => {
   const { settings } = context;
   const before = await context.observe();
   const wanted = desired(settings, before.patterns, before.families);
-  if (wanted.guard !== undefined && before.nft === undefined) {
+  if (wanted.guard !== undefined && before.nft === undefined && !before.failures.some(({ family }) => family === 'both')) {
     throw new UsageError('--action reject needs nft, for iptables refuses REJECT in the mangle table: install nftables, or use --action drop');
   }
   const backend = backendFor(before, settings.backend);
-  const documented = desired({ ...settings, layout: 'documented' }, before.patterns, before.families);
-  const first = plan(wanted, before, backend, documented);
+  const first = plan(wanted, before, backend);
   if (context.values['dry-run'] === true) return finish(context, before, first, [], true);
 
   const firewall = await context.firewall();
-  const problems = await carryOut(firewall, first);
+  const problems = [...(backend === 'nft' ? hiddenTables(before) : []), ...(await carryOut(firewall, first))];
   let now = first.length > 0 ? await context.observe() : before;
-  const again = needsReclaim(verdict(now, settings)) ? plan(wanted, now, backend, documented, true) : [];
+  const again = needsReclaim(verdict(now, settings)) ? plan(wanted, now, backend, true) : [];
   if (again.length > 0) {
     problems.push(...(await carryOut(firewall, again)));
     now = await context.observe();

@@ -1,19 +1,17 @@
-import { desired } from '../core/desired.ts';
-import { removal } from '../core/plan.ts';
+import { hiddenTables, removal } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
 import { carryOut } from './apply.ts';
 import { type Command, EXIT, json } from './context.ts';
 
 /** Takes away exactly ours, whichever layout and backend they were written with. Exit 0 when nothing of ours is left. */
 export const remove: Command = async (context) => {
-  const { settings, output, print } = context;
+  const { output, print } = context;
   const dryRun = context.values['dry-run'] === true;
   const before = await context.observe();
-  const documented = desired({ ...settings, layout: 'documented' }, before.patterns, ['ipv4', 'ipv6']);
-  const steps = removal(before, documented);
-  const problems = before.failures.map(({ what, message }) => `${what}: ${message}`);
+  const steps = removal(before);
+  const problems = [...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
   if (!dryRun && steps.length > 0) problems.push(...(await carryOut(await context.firewall(), steps)));
-  const left = dryRun || steps.length === 0 ? [] : removal(await context.observe(), documented);
+  const left = dryRun || steps.length === 0 ? [] : removal(await context.observe());
   if (output === 'json') print(json({ dryRun, steps, problems, left }));
   else print(`${stepsText(steps, problems, dryRun)}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun ? '' : 'nothing of imds-guard is left\n'}`);
   return problems.length > 0 || left.length > 0 ? EXIT.unknown : 0;

@@ -11,7 +11,7 @@ const NOTHING_THERE: Observed = {
 export const rules: Command = async ({ settings, values, output, print }) => {
   const wanted = desired(settings, [], ['ipv4', 'ipv6']);
   const backend = settings.backend === 'auto' ? 'nft' : settings.backend;
-  const steps = plan(wanted, NOTHING_THERE, backend, wanted);
+  const steps = plan(wanted, NOTHING_THERE, backend);
   const payloadOf = (family: 'ipv4' | 'ipv6'): string => steps.map((step) => (step.do === 'restore' && step.family === family ? step.payload : '')).join('');
   const family = (values['family'] as 'ipv4' | 'ipv6' | undefined) ?? 'ipv4';
   const guard = wanted.guard === undefined ? {} : { nft: wanted.guard };

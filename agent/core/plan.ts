@@ -1,7 +1,8 @@
-import { type Backend, type Family, type Ruleset, ruleText } from 'node-iptables';
-import { IMDS_BLOCK } from './addresses.ts';
-import { type Desired, type DesiredRule, GUARD_TABLE, OWN_CHAIN, OWN_TAG } from './desired.ts';
+import { type Backend, type Family, type NftTable, type Ruleset, ruleText } from 'node-iptables';
+import { type Desired, type DesiredRule, GUARD_TABLE, OWN_CHAIN } from './desired.ts';
 import type { Observed } from './observed.ts';
+import { isHidden, withNativeRules } from './native-rules.ts';
+import { FOUND_CHAIN, bareRules, copiesOf, foundRecord, hasOwnCopy, ownRules, wroteBefore } from './own-rules.ts';
 import type { Reason } from './reasons.ts';
 import type { Report } from './report.ts';
 
@@ -36,24 +37,40 @@ export function backendFor(observed: Observed, wanted: 'auto' | Backend): Backen
 /**
  * What is missing from what was observed, as one restore a table; nothing when nothing is. Rules of ours that are
  * there stay where they are, unless `reclaim` asks to take their position again (because the verdict needs it).
- *
- * @param documented the rules of the documented layout: those of them that are there before we write anything are not
- *   ours, and are put on record so that `remove` leaves them
  */
-export function plan(desired: Desired, observed: Observed, backend: Backend, documented: Desired, reclaim = false): Step[] {
+export function plan(desired: Desired, observed: Observed, backend: Backend, reclaim = false): Step[] {
   const steps: Step[] = [];
   for (const family of ['ipv4', 'ipv6'] as const) {
-    const ruleset = observed.rulesets.find((one) => one.family === family && one.backend === backend);
-    for (const table of ['filter', 'mangle'] as const) {
-      const lines = [...foundLines(family, table, ruleset, documented), ...chainLines(desired, family, table, ruleset), ...ruleLines(desired, family, table, ruleset, reclaim)];
+    const ruleset = rulesetsOf(observed).find((one) => one.family === family && one.backend === backend);
+    // The order in which `own-rules` can tell what is ours, should we be stopped between the two.
+    for (const table of desired.chains.length > 0 ? (['filter', 'mangle'] as const) : (['mangle', 'filter'] as const)) {
+      // Blind, each pass would write the same once more.
+      if (isHidden(ruleset, table)) continue;
+      const lines = [
+        ...foundLines(family, table, ruleset),
+        ...chainLines(desired, family, table, ruleset),
+        ...ruleLines(desired, family, table, ruleset, reclaim),
+        ...staleLines(desired, table, ruleset),
+      ];
       if (lines.length > 0) steps.push(restore(family, backend, table, lines));
     }
   }
-  if (desired.guard !== undefined && !guardStands(observed, desired.guard)) {
+  if (desired.guard === undefined) steps.push(...withoutGuard(observed, `table inet ${GUARD_TABLE} is of another action`));
+  else if (!guardStands(observed, desired.guard)) {
     steps.push({ do: 'nft', script: desired.guard, because: [`table inet ${GUARD_TABLE} is not as it should be`] });
   }
   return steps;
 }
+
+const rulesetsOf = (observed: Observed): Ruleset[] => observed.rulesets.map((ruleset) => withNativeRules(ruleset, observed.nft));
+
+/** What keeps us from writing, or from finding what we wrote, in words. */
+export const hiddenTables = (observed: Observed): string[] =>
+  rulesetsOf(observed).flatMap((ruleset) =>
+    [...ruleset.tables.keys()]
+      .filter((table) => (table === 'filter' || table === 'mangle') && isHidden(ruleset, table))
+      .map((table) => `table ${ruleset.family === 'ipv4' ? 'ip' : 'ip6'} ${table} holds rules that only nft can show, and nft did not: nothing was written to it`),
+  );
 
 /**
  * Whether taking our positions again may help: rules above ours let a packet through or hide what happens. It cannot
@@ -74,22 +91,13 @@ interface Line {
  * come for the first time (nothing carries our tag yet) is recorded in the kernel beside our rules, in a chain that
  * nothing jumps to: no memory of ours is needed, and the record goes when the rules go.
  */
-function foundLines(family: Family, table: string, ruleset: Ruleset | undefined, documented: Desired): Line[] {
+function foundLines(family: Family, table: string, ruleset: Ruleset | undefined): Line[] {
   if (!ruleset || wroteBefore(ruleset)) return [];
-  const found = documented.rules.filter((rule) => rule.family === family && rule.table === table && !rule.text.includes(OWN_TAG) && isPresent(rule, ruleset));
+  const found = bareRules(family, table).flatMap((rule) => Array.from({ length: copiesOf(rule, ruleset) }, () => rule));
   if (found.length === 0) return [];
   const because = `${table} holds documented rules already: recorded, so that remove leaves them`;
   return [{ text: `:${FOUND_CHAIN} - [0:0]`, because, declares: true }, ...found.map((rule) => ({ text: foundRecord(rule.text), because }))];
 }
-
-export const FOUND_CHAIN = `${OWN_CHAIN}-FOUND`;
-/** `-A FORWARD -d … -j DROP` as a rule that matches and does nothing: `-A IMDS-GUARD-FOUND -d …`. */
-const foundRecord = (text: string): string => text.replace(/^-A (\S+) (.*) -j DROP$/, `-A ${FOUND_CHAIN} $2 -m comment --comment $1`);
-
-const wroteBefore = (ruleset: Ruleset): boolean =>
-  [...ruleset.tables.values()].some(
-    ({ chains }) => chains.has(OWN_CHAIN) || [...chains.values()].some((chain) => chain.rules.some((rule) => rule.words.includes(OWN_TAG))),
-  );
 
 function chainLines(desired: Desired, family: Family, table: string, ruleset: Ruleset | undefined): Line[] {
   return desired.chains
@@ -108,17 +116,29 @@ function ruleLines(desired: Desired, family: Family, table: string, ruleset: Rul
   // Each 'first' goes in above the one before it, so the last written ends on top: written in reverse, they end in order.
   const ordered = [...wanted.filter((rule) => rule.position === 'last'), ...wanted.filter((rule) => rule.position === 'first').reverse()];
   return ordered.flatMap((rule): Line[] => {
-    const present = isPresent(rule, ruleset);
+    const present = copiesOf(rule, ruleset) > 0;
     if (present && (!reclaim || standsOnTop(rule, wanted, ruleset))) return [];
     const body = rule.text.replace(/^-A \S+ /, '');
     const insert = { text: `-I ${rule.chain} 1 ${body}`, because: present ? `${rule.text} is there, but a packet passes it` : `${rule.text} is missing` };
-    if (present) return [{ text: `-D ${rule.chain} ${body}`, because: insert.because }, insert];
+    // Where the one that is there is somebody else's, ours goes in beside it.
+    if (present && ruleset && hasOwnCopy(rule, ruleset)) return [{ text: `-D ${rule.chain} ${body}`, because: insert.because }, insert];
+    if (present) return [insert];
     return [rule.position === 'first' ? insert : { text: rule.text, because: insert.because }];
   });
 }
 
-const isPresent = (rule: DesiredRule, ruleset: Ruleset | undefined): boolean =>
-  ruleset?.tables.get(rule.table)?.chains.get(rule.chain)?.rules.some((one) => ruleText(one, rule.family) === rule.text) ?? false;
+/** What is ours and of the other layout: it goes in the same restore that brings what takes its place. */
+function staleLines(desired: Desired, table: string, ruleset: Ruleset | undefined): Line[] {
+  const there = ruleset?.tables.get(table);
+  if (!ruleset || !there) return [];
+  const other = desired.chains.length > 0 ? 'DROP' : OWN_CHAIN;
+  const because = 'is ours and of the other layout';
+  const rules = ownRules(ruleset, there).filter(({ target }) => target === other);
+  const chain = other === OWN_CHAIN && there.chains.has(OWN_CHAIN) ? chainRemoval(OWN_CHAIN) : [];
+  return [...rules.map(({ text }) => ({ text: text.replace(/^-A/, '-D'), because: `${text} ${because}` })), ...chain];
+}
+
+const chainRemoval = (name: string): Line[] => ['-F', '-X'].map((verb) => ({ text: `${verb} ${name}`, because: `the chain ${name} is ours` }));
 
 /** Whether only rules of ours stand above it: then there is no better place. */
 function standsOnTop(rule: DesiredRule, ours: readonly DesiredRule[], ruleset: Ruleset | undefined): boolean {
@@ -138,44 +158,36 @@ const restore = (family: Family, backend: Backend, table: string, lines: readonl
 
 /** Whether our own table holds just the rules we would write: compared by what each rule does, not by handles or counters. */
 function guardStands(observed: Observed, script: string): boolean {
-  const table = observed.nft?.tables.find((one) => one.family === 'inet' && one.name === GUARD_TABLE);
-  const wanted = script.split('\n').filter((line) => line.includes('daddr')).length;
-  const rules = [...(table?.chains.values() ?? [])].flatMap((chain) => chain.rules);
-  return rules.length === wanted && rules.every((rule) => /reject|drop/.test(rule.text));
+  const chains = [...(guardTable(observed)?.chains.values() ?? [])];
+  const [chain] = chains;
+  const wanted = script.split('\n').filter((line) => line.includes('daddr')).map((line) => line.trim());
+  if (!chain || chains.length > 1 || guardTable(observed)?.dormant === 'yes') return false;
+  const standsWhere = chain.hook === 'forward' && chain.priority === -200 && chain.policy === 'accept';
+  return standsWhere && chain.rules.length === wanted.length && chain.rules.every(({ text }, at) => text === wanted[at]);
 }
+
+const guardTable = (observed: Observed): NftTable | undefined => observed.nft?.tables.find((one) => one.family === 'inet' && one.name === GUARD_TABLE);
+
+const withoutGuard = (observed: Observed, because: string): Step[] =>
+  guardTable(observed) ? [{ do: 'nft', script: `delete table inet ${GUARD_TABLE}\n`, because: [because] }] : [];
 
 /**
  * Takes away exactly what is ours, from both backends: our chains and every jump to them, every rule that carries our
  * tag, the documented rules unless they were there before us (by value: they carry no tag), and our own table.
  */
-export function removal(observed: Observed, documented: Desired): Step[] {
+export function removal(observed: Observed): Step[] {
   const steps: Step[] = [];
-  for (const ruleset of observed.rulesets) {
-    for (const table of ruleset.tables.values()) {
-      const lines: Line[] = [];
-      const found = new Set(table.chains.get(FOUND_CHAIN)?.rules.map((rule) => ruleText(rule, ruleset.family)));
-      for (const chain of table.chains.values()) {
-        if (chain.name === OWN_CHAIN || chain.name === FOUND_CHAIN) continue;
-        for (const rule of chain.rules) {
-          const text = ruleText(rule, ruleset.family);
-          const why = found.has(foundRecord(text)) || !wroteBefore(ruleset) ? undefined : whyOurs(text, ruleset.family, table.name, documented);
-          if (why) lines.push({ text: text.replace(/^-A/, '-D'), because: why });
-        }
-      }
-      for (const name of [OWN_CHAIN, FOUND_CHAIN].filter((one) => table.chains.has(one))) {
-        lines.push({ text: `-F ${name}`, because: `the chain ${name} is ours` }, { text: `-X ${name}`, because: `the chain ${name} is ours` });
-      }
+  for (const ruleset of rulesetsOf(observed)) {
+    // mangle last: what is in it tells that the documented rules of filter are ours. And the record of others' after all.
+    const tables = [...ruleset.tables.values()].sort((a, b) => Number(a.name === 'mangle') - Number(b.name === 'mangle'));
+    const withoutRules = tables.map((table) => {
+      const rules = ownRules(ruleset, table).map(({ text, because }): Line => ({ text: text.replace(/^-A/, '-D'), because }));
+      return { table, lines: table.chains.has(OWN_CHAIN) ? [...rules, ...chainRemoval(OWN_CHAIN)] : rules };
+    });
+    const withoutRecords = tables.filter(({ chains }) => chains.has(FOUND_CHAIN)).map((table) => ({ table, lines: chainRemoval(FOUND_CHAIN) }));
+    for (const { table, lines } of [...withoutRules, ...withoutRecords]) {
       if (lines.length > 0) steps.push(restore(ruleset.family, ruleset.backend, table.name, lines));
     }
   }
-  if (observed.nft?.tables.some((table) => table.family === 'inet' && table.name === GUARD_TABLE)) {
-    steps.push({ do: 'nft', script: `delete table inet ${GUARD_TABLE}\n`, because: [`table inet ${GUARD_TABLE} is ours`] });
-  }
-  return steps;
-}
-
-function whyOurs(text: string, family: Family, table: string, documented: Desired): string | undefined {
-  if (new RegExp(` -m comment --comment ${OWN_TAG} -[jg] (DROP|${OWN_CHAIN})$`).test(text) && text.includes(` -d ${IMDS_BLOCK[family]} `)) return 'carries our tag';
-  if (documented.rules.some((rule) => rule.family === family && rule.table === table && rule.text === text)) return 'is a documented rule, as we write it';
-  return text.endsWith(` -j ${OWN_CHAIN}`) ? `jumps to our chain ${OWN_CHAIN}` : undefined;
+  return [...steps, ...withoutGuard(observed, `table inet ${GUARD_TABLE} is ours`)];
 }

@@ -83,6 +83,16 @@ export function questionOf(target: Target, state: State, startMark: number | und
   return { request, likely, picks: { interfaces: LIKELY_OUT, incoming: LIKELY_IN, sourcePort: 40000 } };
 }
 
+/**
+ * The question about every state that conntrack gives a packet, at once: blocked here is blocked in each of them, which
+ * is the commonest answer on a guarded node and costs one walk in place of four.
+ */
+export function anyStateQuestionOf(target: Target, startMark: number | undefined, podPatterns: readonly string[], out?: NameSet): Question {
+  const question = questionOf(target, 'ESTABLISHED', startMark, podPatterns, out);
+  const request: PacketClass = { ...question.request, ctstate: CT_STATE.NEW | CT_STATE.ESTABLISHED | CT_STATE.RELATED | CT_STATE.INVALID, flags: UNKNOWN_BITS };
+  return { ...question, request };
+}
+
 const ALL_STATUS = Object.values(CT_STATUS).reduce((bits, bit) => bits | bit, 0);
 const HANDSHAKE = TCP_FLAGS.SYN | TCP_FLAGS.ACK | TCP_FLAGS.FIN | TCP_FLAGS.RST;
 const SYN_FLAGS = { known: HANDSHAKE, value: TCP_FLAGS.SYN };

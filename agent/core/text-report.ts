@@ -44,5 +44,10 @@ const MOST_RULES = 6;
 export function npdLine(report: Report): string {
   const worst = report.targets.filter(({ answer }) => answer === report.answer).map(({ name }) => name);
   const line = visible(`${report.answer} ${report.reason}${report.answer === 'blocked' ? '' : `: ${worst.join(', ')}`}`);
-  return `${line.length <= 79 ? line : `${line.slice(0, 76)}...`}\n`;
+  if (bytesOf(line) <= 79) return `${line}\n`;
+  const letters = [...line];
+  while (bytesOf(letters.join('')) > 76) letters.pop();
+  return `${letters.join('')}...\n`;
 }
+
+const bytesOf = (text: string): number => new TextEncoder().encode(text).length;

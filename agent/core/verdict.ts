@@ -8,7 +8,7 @@ import { worst } from './reasons.ts';
 import type { Collateral, DoubtReport, Report, StateAnswers, TargetReport } from './report.ts';
 import { placeText, ruleReport, witnessReport } from './rule-report.ts';
 import type { Settings } from './settings.ts';
-import { type State, type Target, questionOf, targetsOf, trunkOf } from './targets.ts';
+import { type State, type Target, anyStateQuestionOf, questionOf, targetsOf, trunkOf } from './targets.ts';
 import { unlistedTables } from './unlisted-tables.ts';
 
 /**
@@ -70,7 +70,9 @@ class TargetVerdict {
   private judgements(): Readonly<Record<State, Judgement>> {
     const all = (out?: Parameters<typeof questionOf>[4]): Readonly<Record<State, Judgement>> => {
       const one = (state: State): Judgement => judge(this.chains, questionOf(this.target, state, this.observed.startMark, this.podPatterns, out));
-      return { NEW: one('NEW'), ESTABLISHED: one('ESTABLISHED'), RELATED: one('RELATED'), INVALID: one('INVALID'), UNTRACKED: one('UNTRACKED') };
+      const every = judge(this.chains, anyStateQuestionOf(this.target, this.observed.startMark, this.podPatterns, out));
+      const later = (state: State): Judgement => (every.answer === 'blocked' ? every : one(state));
+      return { NEW: one('NEW'), ESTABLISHED: later('ESTABLISHED'), RELATED: later('RELATED'), INVALID: later('INVALID'), UNTRACKED: one('UNTRACKED') };
     };
     const anyWay = all();
     if (this.target.kind !== 'branch' || (anyWay.NEW.answer === 'blocked' && anyWay.ESTABLISHED.answer === 'blocked')) return anyWay;
@@ -160,7 +162,8 @@ function doubtReports(judgement: Undecided): DoubtReport[] {
     return rule ? { why: doubt.why, rule: ruleReport(rule) } : { why: doubt.why };
   });
   const fromRules = judgement.rules.map((rule): DoubtReport => ({ why: whyOf(judgement, rule), rule: ruleReport(rule) }));
-  const all = [...fromDoubts, ...fromRules];
+  // Several classes of packets meet the same rule; a reader wants to see it once.
+  const all = [...new Map([...fromDoubts, ...fromRules].map((doubt) => [JSON.stringify(doubt), doubt])).values()];
   return all.length > 0 ? all.slice(0, MOST_DOUBTS) : [{ why: 'no likely packet was found that passes' }];
 }
 

@@ -37,6 +37,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
     sources.forWriting && settings.backend === 'auto' ? defaultBackend(sources.firewall) : undefined,
   ]);
   const rulesets = saved.filter((ruleset) => ruleset !== undefined);
+  forgiveMissing(failures, assumed, rulesets);
   const nft = chains && (await nativeTables(sources.firewall, chains, rulesets, failures, assumed));
   const patterns = [...(vpcCni ? [{ pattern: vpcCni, from: "the VPC CNI's configuration" }] : []), ...links.patterns];
   for (const { line, text } of nft?.unread ?? []) failures.push({ family: 'both', what: 'nft list', reason: 'CannotRead', message: `cannot read line ${line}: ${text.slice(0, 200)}` });
@@ -70,6 +71,20 @@ async function saveOf(firewall: Firewall, family: Family, backend: Backend, fail
     if (failure.kind === 'unsupported') assumed.push(`the kernel has no ${backend} tables for ${family}: ${failure.message}`);
     else failures.push(failure);
     return undefined;
+  }
+}
+
+/**
+ * A node with iptables-legacy alone (Amazon Linux 2) cannot be asked by iptables-nft-save. It need not: whatever is in
+ * nf_tables is read with nft, and without nft counts as tables that may do anything. Only where neither iptables could be
+ * asked is it a failure.
+ */
+function forgiveMissing(failures: Failure[], assumed: string[], rulesets: readonly Ruleset[]): void {
+  for (const failure of [...failures]) {
+    const legacy = rulesets.some(({ family, backend, tables }) => family === failure.family && backend === 'legacy' && tables.size > 0);
+    if (failure.reason !== 'NotInstalled' || !/tables-nft-save$/.test(failure.what) || !legacy) continue;
+    failures.splice(failures.indexOf(failure), 1);
+    assumed.push(`what iptables-nft wrote was not asked of iptables: ${failure.message}`);
   }
 }
 

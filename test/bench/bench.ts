@@ -36,12 +36,12 @@ function bench(executable: Executable): void {
   const start = performance.now();
   process.stdout.write(machineText(executable));
 
-  const cold = measured('cold start', () => coldRows(executable, 15_000), { rows: [], notes: [] });
+  const cold = measured('cold start', () => coldRows(executable, 12_000), { rows: [], notes: [] });
   process.stdout.write(tableText('cold start', cold.rows));
   for (const note of cold.notes) process.stdout.write(`  ${note}\n`);
 
   const judging: Row[] = [];
-  for (let at = 0; at < SHAPE_COUNT; at++) judging.push(...measured(`parse and verdict, shape ${at + 1}`, () => judgingRows(executable, at, 9_000), []));
+  for (let at = 0; at < SHAPE_COUNT; at++) judging.push(...measured(`parse and verdict, shape ${at + 1}`, () => judgingRows(executable, at, 6_000), []));
   process.stdout.write(tableText('parse + verdict alone', judging));
   process.stdout.write('  baseline: the same for 20 rules, which is start-up, and is taken off. The ratio is of the whole processes.\n');
 

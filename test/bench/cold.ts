@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
 import type { Executable } from './executable.ts';
 import { type Payload, programsOf } from './programs.ts';
 import { type Row, judged, msText, ratioText } from './table.ts';
-import { type Run, runFor, timeInTurns } from './timing.ts';
+import { NotMeasured, type Run, runFor, timeInTurns } from './timing.ts';
 
 /** A health check is a process each time, so it should cost little more than any process of the same Node. */
 const GOAL = 3;
@@ -54,7 +53,6 @@ export function coldRows(executable: Executable, budgetMs: number): { rows: Row[
     notes: [
       'baseline: `node -e 0` of dist/node. measured: the command less its programs, which a shell starts in the same order and side by side.',
       `check starts: ${check.argvs.join('; ')}`,
-      ...(existsSync('/sys/module/ip_tables') ? [] : ['no legacy tables in this kernel']),
     ],
   };
 }
@@ -62,7 +60,10 @@ export function coldRows(executable: Executable, budgetMs: number): { rows: Row[
 /** What apply would hand to each restore, as it says itself. */
 function payloadsOf(launcher: string): Payload[] {
   type Step = { readonly do: string; readonly family?: string; readonly backend?: string; readonly payload?: string };
-  const { steps } = JSON.parse(runFor(launcher, ['apply', '--dry-run', '--output', 'json'], '', [0, 1, 2])) as { readonly steps: readonly Step[] };
+  const printed = runFor(launcher, ['apply', '--dry-run', '--output', 'json'], '', [0, 1, 2]);
+  // A crash of Node itself is exit 1 too, which from imds-guard means "open".
+  if (printed === '') throw new NotMeasured('imds-guard apply --dry-run printed nothing');
+  const { steps } = JSON.parse(printed) as { readonly steps: readonly Step[] };
   return steps.flatMap(({ family, backend, payload }) =>
     payload === undefined ? [] : [{ program: `${family === 'ipv4' ? 'iptables' : 'ip6tables'}-${backend}-restore`, text: payload }],
   );

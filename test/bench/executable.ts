@@ -7,7 +7,8 @@ import { NotMeasured } from './timing.ts';
 export interface Executable {
   readonly directory: string;
   readonly launcher: string;
-  readonly bundle: string;
+  /** What the launcher hands to Node. */
+  readonly entry: string;
   readonly node: string;
   /** Sources are newer than the bundle: what is measured is not what is in agent/. */
   readonly stale: boolean;
@@ -22,13 +23,13 @@ export function takeExecutable(): Executable {
   if (!existsSync(join(dist, 'imds-guard'))) throw new NotMeasured('there is no dist/imds-guard: run `make build`');
   // Beside dist/, on the same file system, because 120 MB of Node are linked in no time and copied in some.
   const directory = mkdtempSync(join(root, 'node_modules', '.bench-'));
-  for (const name of ['imds-guard', 'imds-guard.cjs', 'node']) linkOrCopy(join(dist, name), join(directory, name));
+  for (const name of readdirSync(dist)) linkOrCopy(join(dist, name), join(directory, name));
   const built = statSync(join(directory, 'imds-guard.cjs')).mtimeMs;
   const sources = readdirSync(join(root, 'agent'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
   return {
     directory,
     launcher: join(directory, 'imds-guard'),
-    bundle: join(directory, 'imds-guard.cjs'),
+    entry: join(directory, existsSync(join(directory, 'start.cjs')) ? 'start.cjs' : 'imds-guard.cjs'),
     node: join(directory, 'node'),
     stale: sources.some((name) => statSync(join(root, 'agent', name)).mtimeMs > built),
     remove: () => rmSync(directory, { recursive: true, force: true }),

@@ -13,7 +13,7 @@ import { NotMeasured, type Run } from './timing.ts';
 export function programsOf(executable: Executable, command: readonly string[], payloads: readonly Payload[] = []): { run: Run; argvs: readonly string[] } {
   const recording = join(executable.directory, 'programs.json');
   const recorder = fileURLToPath(new URL('record-programs.ts', import.meta.url));
-  const { status } = spawnSync(executable.node, ['--import', recorder, executable.bundle, ...command], { env: { ...process.env, RECORD_PROGRAMS_TO: recording } });
+  const { status } = spawnSync(executable.node, ['--import', recorder, executable.entry, ...command], { env: { ...process.env, RECORD_PROGRAMS_TO: recording } });
   if (status === null || status > 2) throw new NotMeasured(`imds-guard ${command.join(' ')}: exit ${status}`);
   const recorded = JSON.parse(readFileSync(recording, 'utf8')) as readonly Recorded[];
   if (recorded.length === 0) throw new NotMeasured(`imds-guard ${command.join(' ')} started no program`);

@@ -35,8 +35,17 @@ export const kube: Shape = (rules) => {
   );
 };
 
-/** A kube-like table with the documented rule where it belongs. */
-export const kubeWithOurs: Shape = (rules) => kube(rules - 1).replace('-A FORWARD', '-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP\n-A FORWARD');
+/** The same node after `imds-guard apply`. */
+export const kubeWithOurs: Shape = (rules) =>
+  kube(rules - 3).replace('-A FORWARD', '-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP\n-A FORWARD') +
+  [
+    '*mangle',
+    ...['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'].map((chain) => `:${chain} ACCEPT [0:0]`),
+    '-A FORWARD -d 169.254.169.254/32 -m comment --comment imds-guard -j DROP',
+    '-A POSTROUTING -d 169.254.169.254/32 -o vlan+ -j DROP',
+    'COMMIT',
+    '',
+  ].join('\n');
 
 const CHAINS = ['KUBE-SERVICES', 'KUBE-EXTERNAL-SERVICES', 'KUBE-FORWARD', 'KUBE-FIREWALL', 'KUBE-ROUTER-FORWARD', 'KUBE-NWPLCY-DEFAULT', 'cali-FORWARD'];
 const PRELUDE = [

@@ -24,24 +24,30 @@ export class NotMeasured extends Error {
   override readonly name = 'NotMeasured';
 }
 
-const LONGEST_MS = 60_000;
+const LONGEST_MS = 30_000;
 const FEWEST_ROUNDS = 3;
 const MOST_ROUNDS = 15;
 
 /**
- * Times programs in turns, each round in the other direction, so that a noisy minute meets all of them alike. As many
- * rounds as fit in the budget, but never fewer than three.
+ * Times programs in turns, each round in the other direction, so that a noisy minute meets all of them alike. Each is
+ * run until its share of the budget is used up, at least three times; one whose single run is more than its share, once.
  *
  * @throws NotMeasured when a program ends in another way than it should
  */
 export function timeInTurns<Name extends string>(runs: Readonly<Record<Name, Run>>, budgetMs: number): Record<Name, Sample> {
   const names = Object.keys(runs) as Name[];
   const times = new Map<Name, number[]>(names.map((name) => [name, []]));
-  const start = performance.now();
-  for (let round = 0; round < MOST_ROUNDS && (round < FEWEST_ROUNDS || performance.now() - start < budgetMs); round++) {
-    for (const name of round % 2 === 0 ? names : names.toReversed()) times.get(name)!.push(timeOnce(runs[name]));
+  const shareMs = budgetMs / names.length;
+  for (let round = 0; round < MOST_ROUNDS; round++) {
+    const left = names.filter((name) => !isEnough(times.get(name)!, shareMs));
+    for (const name of round % 2 === 0 ? left : left.toReversed()) times.get(name)!.push(timeOnce(runs[name]));
   }
   return Object.fromEntries(names.map((name) => [name, sampleOf(times.get(name)!)])) as Record<Name, Sample>;
+}
+
+function isEnough(times: readonly number[], shareMs: number): boolean {
+  const takenMs = times.reduce((sum, one) => sum + one, 0);
+  return takenMs >= shareMs && (times.length >= FEWEST_ROUNDS || times[0]! >= shareMs);
 }
 
 function timeOnce(run: Run): number {

@@ -4,7 +4,7 @@ import type { ServerOrder, ServerReply } from './agent-protocol.ts';
 const net = process.getBuiltinModule('node:net');
 
 /** Connections whose other end was reset behind a rule that drops are of no use to anybody. */
-const idleMs = 5000;
+const idleMs = 60_000;
 let served: string[] = [];
 
 const server = net.createServer(socket => {

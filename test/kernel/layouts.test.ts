@@ -4,6 +4,8 @@ import { makeLab } from '../lab/lab.ts';
 import { apply, backends, check, dies, expected, families, fates, foreign, guard, imds, iptables, must, nft, passes, remove, restore, rules, saved, world } from './guard.ts';
 import { without } from './surroundings.ts';
 
+t.setTimeout(120_000);
+
 const OTHER_TABLE = 'table inet imds-guard';
 
 for (const backend of backends) {
@@ -90,53 +92,76 @@ for (const backend of backends) {
       await iptables(lab, backend, `-A FORWARD -d ${imds.ipv4} -i eni+ -j DROP`);
       t.same((await apply(lab, ['--backend', backend, '--layout', 'chain'])).value.steps, []);
       t.match(await remove(lab), { exitCode: 0, value: { left: [] } });
-      t.equal((await rules(lab)).split('\n').length, 1);
-      await iptables(lab, backend, `-C FORWARD -d ${imds.ipv4} -i eni+ -j DROP`);
+      t.equal(await rules(lab), `${backend} ipv4 *filter -A FORWARD -d ${imds.ipv4} -i eni+ -j DROP`);
     });
   });
 
-  t.test(`${backend}: --action reject refuses at once`, async (t) => {
-    const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
-    t.teardown(lab.remove);
-    const pods = Object.values(lab.pods);
-    const reject = ['--backend', backend, '--action', 'reject'];
-    const live = await lab.openLive(lab.pods.ordinary);
-    t.match(await apply(lab, reject), { exitCode: 0, value: { answer: 'blocked', problems: [] } });
-    t.match(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
-    t.same(await fates(lab, ['node', ...pods], 5000), expected(pods, 'refused'));
-    t.match(await lab.request(lab.pods.six, { family: 6 }), { fate: 'refused', code: 'ECONNREFUSED' }, 'by a reset, not by a router');
-    t.match(await live.request({ timeoutMs: 5000 }), { fate: 'refused' }, 'a kept-alive connection is reset');
-
-    const before = await world(lab);
-    t.same((await apply(lab, reject)).value.steps, [], 'a second time: nothing to write');
-    t.equal(await world(lab), before);
-
-    t.test('a table of ours that somebody changed is made anew', async (t) => {
-      await nft(lab, 'insert rule inet imds-guard forward iifname "eni*" accept\n');
-      t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
-      t.notMatch(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'), 'eni*');
-      await nft(lab, 'delete table inet imds-guard\n');
-      t.ok(await dies(lab, lab.pods.ordinary), 'without it, the other layers hold');
-      t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
-      t.match(await lab.request(lab.pods.ordinary), { fate: 'refused', code: 'ECONNREFUSED' });
-      // The same number of rules with the same verdicts, and another address.
-      await nft(lab, 'flush chain inet imds-guard forward\n' + ['1', '2', '3', '4'].map((last) => `add rule inet imds-guard forward ip daddr 192.0.2.${last} counter drop\n`).join(''));
-      t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
-      t.match(await lab.request(lab.pods.ordinary), { fate: 'refused', code: 'ECONNREFUSED' });
-    });
-
-    t.test('with action drop again the table goes, and with remove', async (t) => {
-      t.match(await apply(lab, ['--backend', backend]), { exitCode: 0, value: { answer: 'blocked' } });
-      t.notMatch(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
-      t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
-      t.match(await apply(lab, reject), { exitCode: 0 });
-      t.match(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
-      t.match(await remove(lab), { exitCode: 0, value: { left: [] } });
-      t.notMatch(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
-      t.equal(await rules(lab), '');
-    });
-  });
 }
+
+t.test('--action reject refuses at once', async (t) => {
+  const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
+  t.teardown(lab.remove);
+  const pods = Object.values(lab.pods);
+  const reject = ['--action', 'reject'];
+  const live = await lab.openLive(lab.pods.ordinary);
+  t.match(await apply(lab, reject), { exitCode: 0, value: { answer: 'blocked', problems: [] } });
+  t.match(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
+  // A branch-ENI pod in strict mode is behind a route that only forwarded packets find: the node's own reset has none.
+  const silent = { 'branch 4 v1': 'timeout', 'branch 4 v2': 'timeout' } as const;
+  t.same(await fates(lab, ['node', ...pods], 2000), { ...expected(pods, 'refused'), ...silent });
+  t.match(await lab.request(lab.pods.six, { family: 6 }), { fate: 'refused', code: 'ECONNREFUSED' }, 'by a reset, not by a router');
+  t.match(await live.request({ timeoutMs: 5000 }), { fate: 'refused' }, 'a kept-alive connection is reset');
+
+  const before = await world(lab);
+  t.same((await apply(lab, reject)).value.steps, [], 'a second time: nothing to write');
+  t.equal(await world(lab), before);
+
+  t.test('a table of ours that somebody changed is made anew', async (t) => {
+    await nft(lab, 'insert rule inet imds-guard forward iifname "eni*" accept\n');
+    t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
+    t.notMatch(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'), 'eni*');
+    await nft(lab, 'delete table inet imds-guard\n');
+    t.ok(await dies(lab, lab.pods.ordinary), 'without it, the other layers hold');
+    t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
+    t.match(await lab.request(lab.pods.ordinary), { fate: 'refused', code: 'ECONNREFUSED' });
+    // The same number of rules with the same verdicts, and another address.
+    await nft(lab, 'flush chain inet imds-guard forward\n' + ['1', '2', '3', '4'].map((last) => `add rule inet imds-guard forward ip daddr 192.0.2.${last} counter drop\n`).join(''));
+    t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
+    t.match(await lab.request(lab.pods.ordinary), { fate: 'refused', code: 'ECONNREFUSED' });
+  });
+
+  t.test('with action drop again the table goes, and with remove', async (t) => {
+    t.match(await apply(lab), { exitCode: 0, value: { answer: 'blocked' } });
+    t.notMatch(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
+    t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
+    t.match(await apply(lab, reject), { exitCode: 0 });
+    t.match(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
+    t.match(await remove(lab), { exitCode: 0, value: { left: [] } });
+    t.notMatch(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
+    t.equal(await rules(lab), '');
+  });
+});
+
+t.test('remove finds what was written with other settings', async (t) => {
+  const lab = await makeLab({ pods: { ordinary: 'eni', six: 'v6' } });
+  t.teardown(lab.remove);
+  t.match(await apply(lab), { exitCode: 0 });
+  t.match(await remove(lab, ['--interface', 'azv+', '--branch-interface', 'azvlan+']), { exitCode: 0, value: { left: [] } });
+  t.equal(await rules(lab), '');
+  t.match(await apply(lab, ['--layout', 'chain', '--action', 'reject']), { exitCode: 0 });
+  await iptables(lab, 'nft', '-A OUTPUT -g IMDS-GUARD');
+  t.match(await remove(lab), { exitCode: 0, value: { left: [] } }, 'a goto of somebody else goes, too: nothing can point to a chain that is gone');
+  t.equal(await rules(lab), '');
+});
+
+t.test('of two equal documented rules, one of them ours, remove takes one', async (t) => {
+  const lab = await makeLab({ pods: { ordinary: 'eni' } });
+  t.teardown(lab.remove);
+  t.match(await apply(lab), { exitCode: 0 });
+  await iptables(lab, 'nft', `-I FORWARD 1 -i eni+ -d ${imds.ipv4} -j DROP`);
+  t.match(await remove(lab), { exitCode: 0, value: { left: [] } });
+  t.equal(await rules(lab), `nft ipv4 *filter -A FORWARD -d ${imds.ipv4} -i eni+ -j DROP`);
+});
 
 t.test('reject where nft is missing: a clear error, and nothing changed', async (t) => {
   const lab = await makeLab({ pods: { ordinary: 'eni' } });

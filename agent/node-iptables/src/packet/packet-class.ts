@@ -1,6 +1,6 @@
 import { type Family, EVERY_ADDRESS } from '../sets/address.ts';
 import { type Bits, UNKNOWN_BITS, coversBits, hullBits, knownBits, matchBits, sameBits, takeBits } from '../sets/bits.ts';
-import { type IntervalSet, covers, intersect, interval, isEmpty, pairsOf, union } from '../sets/interval-set.ts';
+import { type IntervalSet, covers, intersect, interval, isEmpty, join } from '../sets/interval-set.ts';
 import { ANY_NAME, type NameSet, hasName, intersectNames, patternCovers, subtractNames } from '../sets/name-set.ts';
 
 /**
@@ -149,7 +149,7 @@ export function mergeExactly(a: PacketClass, b: PacketClass): PacketClass | unde
   const differing = INTERVAL_FIELDS.filter((field) => !sameIntervals(a[field], b[field]));
   if (differing.length > 1) return undefined;
   const field = differing[0];
-  return field === undefined ? a : { ...a, [field]: union([...pairsOf(a[field]), ...pairsOf(b[field])]) };
+  return field === undefined ? a : { ...a, [field]: join(a[field], b[field]) };
 }
 
 /** The packets that are in both, with the doubts of the first; undefined when there are none. */

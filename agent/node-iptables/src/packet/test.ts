@@ -128,10 +128,7 @@ export function split(packet: PacketClass, test: Test, at: unknown, yes: PacketC
     }
     case 'ctstate':
     case 'ctdir': {
-      if (test.is === 'ctdir' && !hasConnection(packet)) {
-        no.push(packet);
-        return;
-      }
+      if (test.is === 'ctdir' && lacksConnection(packet, test, at, yes, no)) return;
       const mine = test.is === 'ctstate' ? seenState(packet) : packet.ctdir;
       const taken = mine & test.among;
       if (taken === mine) yes.push(packet);
@@ -147,8 +144,8 @@ export function split(packet: PacketClass, test: Test, at: unknown, yes: PacketC
     case 'ctstatus':
     case 'flags': {
       const mine = packet[test.is];
-      const asksConnection = test.is === 'connmark' || test.is === 'ctstatus';
-      const matched = asksConnection && !hasConnection(packet) ? 'none' : matchBits(mine, test.value, test.mask);
+      if ((test.is === 'connmark' || test.is === 'ctstatus') && lacksConnection(packet, test, at, yes, no)) return;
+      const matched = matchBits(mine, test.value, test.mask);
       if (matched === 'all') yes.push(packet);
       else if (matched === 'none') no.push(packet);
       else {
@@ -174,6 +171,16 @@ export function split(packet: PacketClass, test: Test, at: unknown, yes: PacketC
       return;
   }
 }
+
+/** Questions about a connection are answered no for the packets of a class that have none; true when that settled it. */
+function lacksConnection(packet: PacketClass, test: Test, at: unknown, yes: PacketClass[], no: PacketClass[]): boolean {
+  const connected = packet.tracked ? packet.ctstate & CONNECTED : 0;
+  if (connected === packet.ctstate) return false;
+  no.push(connected === 0 ? packet : { ...packet, ctstate: packet.ctstate & ~CONNECTED });
+  if (connected !== 0) split({ ...packet, ctstate: connected }, test, at, yes, no);
+  return true;
+}
+const CONNECTED = CT_STATE.NEW | CT_STATE.ESTABLISHED | CT_STATE.RELATED;
 
 /** `settled` gets what one of the tests decides alone (a no for 'all', a yes for 'any'), `rest` what none did. */
 function splitInTurn(

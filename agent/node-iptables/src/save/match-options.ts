@@ -17,6 +17,10 @@ export interface MatchOption {
   readonly printed?: string;
   /** Asks about the connection: a packet that has none does not match, not even the negated question. */
   readonly ofConnection?: true;
+  /** Asks for the state, which decides alone where there is no connection. */
+  readonly asksState?: true;
+  /** Asks nothing of a packet, so that its negation has no meaning known here. */
+  readonly asksNothing?: true;
 }
 
 export type MatchModule = Readonly<Record<string, MatchOption>>;
@@ -26,7 +30,7 @@ const maybe = (why: string): Test => ({ is: 'maybe', kind: 'state', why });
 const depends = (values: number, on: string): MatchOption => ({ values, test: () => maybe(`depends on ${on}`) });
 /** An option that only adjusts another one of its module, or that never keeps a packet from matching. */
 const without = (values: number, text?: MatchOption['text']): MatchOption =>
-  text ? { values, test: () => ALWAYS, text } : { values, test: () => ALWAYS };
+  text ? { values, test: () => ALWAYS, text, asksNothing: true } : { values, test: () => ALWAYS, asksNothing: true };
 
 const ports = (field: 'sport' | 'dport', printed: string): MatchOption => ({
   values: 1,
@@ -70,6 +74,7 @@ const STATES = ['INVALID', 'NEW', 'RELATED', 'ESTABLISHED', 'UNTRACKED', 'SNAT',
 
 const states: MatchOption = {
   values: 1,
+  asksState: true,
   test: ([value]) => {
     const tests: Test[] = [];
     let among = 0;
@@ -92,12 +97,11 @@ const statuses: MatchOption = {
   test: ([value]) => {
     const tests: Test[] = [];
     for (const name of value!.split(',')) {
-      if (name === 'NONE') tests.push({ is: 'ctstatus', value: 0, mask: 0xffffffff });
-      else if (!Object.hasOwn(CT_STATUS, name)) return undefined;
-      else {
-        const bit = CT_STATUS[name as keyof typeof CT_STATUS];
-        tests.push({ is: 'ctstatus', value: bit, mask: bit });
-      }
+      // A mask of no bits: never, and negated always (xt_conntrack.c: `!!(status_mask & ct->status)`).
+      if (name === 'NONE') continue;
+      if (!Object.hasOwn(CT_STATUS, name)) return undefined;
+      const bit = CT_STATUS[name as keyof typeof CT_STATUS];
+      tests.push({ is: 'ctstatus', value: bit, mask: bit });
     }
     return any(tests);
   },
@@ -151,8 +155,8 @@ const rates = (names: readonly string[], on: string): MatchModule =>
 /** iptables-extensions(8), by module. A module that is not here is unread; so is an option that its module lacks. */
 export const MATCH_MODULES: Readonly<Record<string, MatchModule>> = {
   comment: { '--comment': without(1, saved) },
-  // Counts and always matches (xt_nfacct.c), but for a quota: `--nfacct-name` alone.
-  nfacct: { '--nfacct-name': without(1) },
+  // Counts and always matches, unless the object has a quota that is not used up (xt_nfacct.c); no ruleset shows which.
+  nfacct: { '--nfacct-name': depends(1, 'whether the nfacct object has a quota') },
   tcp: {
     ...portOptions,
     '--tcp-flags': {
@@ -228,7 +232,7 @@ export const MATCH_MODULES: Readonly<Record<string, MatchModule>> = {
     '--return-nomatch': without(0),
     ...rates(['--packets-eq', '--packets-lt', '--packets-gt', '--bytes-eq', '--bytes-lt', '--bytes-gt'], 'counters of an ipset'),
   },
-  limit: { '--limit': depends(1, 'a rate limit'), '--limit-burst': without(1) },
+  limit: { '--limit': depends(1, 'a rate limit'), '--limit-burst': depends(1, 'a rate limit') },
   hashlimit: {
     '--hashlimit-upto': depends(1, 'a rate limit'),
     '--hashlimit-above': depends(1, 'a rate limit'),
@@ -241,9 +245,9 @@ export const MATCH_MODULES: Readonly<Record<string, MatchModule>> = {
     '--hashlimit-rate-match': without(0),
   },
   statistic: {
-    '--mode': depends(1, 'chance'),
-    '--probability': without(1),
-    '--every': without(1),
+    '--mode': without(1),
+    '--probability': depends(1, 'chance'),
+    '--every': depends(1, 'how many packets came before'),
     '--packet': without(1),
   },
   recent: {
@@ -311,5 +315,11 @@ export const MATCH_MODULES: Readonly<Record<string, MatchModule>> = {
   cgroup: rates(['--path', '--cgroup'], 'a local socket'),
 };
 
-/** Modules that match something even when they stand without options. `-m socket` alone asks for a socket. */
-export const BARE_MODULE: Readonly<Record<string, Test>> = { socket: maybe('depends on a local socket') };
+/** What a module asks that stands without options. One that is not here needs some, and cannot be read without. */
+export const BARE_MODULE: Readonly<Record<string, Test>> = {
+  ...Object.fromEntries(['comment', 'tcp', 'udp', 'udplite', 'sctp', 'dccp', 'icmp', 'icmp6'].map((name) => [name, ALWAYS])),
+  // 3 an hour (libxt_limit.c).
+  limit: maybe('depends on a rate limit'),
+  rpfilter: maybe('depends on the routes'),
+  socket: maybe('depends on a local socket'),
+};

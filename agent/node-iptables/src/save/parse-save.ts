@@ -35,6 +35,14 @@ export function parseSave(text: string, source: SaveSource): Ruleset {
     return fresh;
   };
 
+  const begun = new Set<string>();
+  /** The table of lines that stand outside any. */
+  const implied = (): OpenTable => {
+    const name = source.table ?? 'filter';
+    begun.add(name);
+    return open(name);
+  };
+
   for (let from = 0; from < text.length; ) {
     let end = text.indexOf('\n', from);
     if (end < 0) end = text.length;
@@ -52,18 +60,25 @@ export function parseSave(text: string, source: SaveSource): Ruleset {
         notes.push(line.slice(1));
         break;
       }
-      case '*':
-        table = open(line.slice(1).trim());
+      case '*': {
+        // As iptables-restore cuts it: `*filter anything` is filter.
+        const name = line.slice(1).trim().split(/\s/)[0]!;
+        table = open(name);
+        if (begun.has(name)) lost('the table began before: whether both hold, or the later one alone, is not known');
+        begun.add(name);
         break;
+      }
       case ':': {
         const declared = CHAIN.exec(line);
-        if (declared) declare((table ??= open(source.table ?? 'filter')), declared[1]!, declared[2]!, declared[3], declared[4]);
+        table ??= implied();
+        if (declared && table.chains.get(declared[1]!)?.declared && begun.has(table.name)) lost('the chain was declared before');
+        if (declared) declare(table, declared[1]!, declared[2]!, declared[3], declared[4]);
         else lost('not a chain line: `:NAME POLICY [packets:bytes]` was expected');
         break;
       }
       case '-':
       case '[':
-        table ??= open(source.table ?? 'filter');
+        table ??= implied();
         readRuleLine(table, line, lost);
         break;
       case 'C':
@@ -79,8 +94,11 @@ export function parseSave(text: string, source: SaveSource): Ruleset {
 
 /** Printed by iptables-nft-save, with exit status 0, in place of a table that holds native nftables rules. */
 const INCOMPATIBLE = /^# Table [`']([^']+)' is incompatible, use 'nft' tool\.?/;
-const CHAIN = /^:(\S+) (\S+)(?: \[(\d+):(\d+)\])?\s*$/;
+const CHAIN = /^:([^ \t\v\f\r]+) ([^ \t\v\f\r]+)(?: \[(\d+):(\d+)\])?[ \t\v\f\r]*$/;
+/** What no chain's name can hold: blanks as C knows them (libxtables: `Invalid chain name`). */
+const NO_CHAIN = /^$|[ \t\v\f\r]/;
 const COUNTED = /^\[(\d+):(\d+)\] /;
+const COUNTERS = /[ \t]-c[ \t]/;
 
 interface OpenTable extends Table {
   state: 'read' | 'incompatible';
@@ -121,7 +139,7 @@ function readRuleLine(table: OpenTable, line: string, lost: (because: string) =>
 function readAppended(table: OpenTable, line: string, at: number, counted: RegExpExecArray | null): boolean {
   const blank = line.indexOf(' ', at);
   const name = blank < 0 ? line.slice(at) : line.slice(at, blank);
-  if (name === '' || name.includes('"') || name.includes('\t') || line.includes(' -c ', at) || !quotesAreClosed(line, at)) return false;
+  if (NO_CHAIN.test(name) || name.includes('"') || COUNTERS.test(line) || !quotesAreClosed(line, at)) return false;
   chainOf(table, name).rules.push(new UncutRule(name, blank < 0 ? '' : line.slice(blank + 1), counted ? countersOf(counted) : undefined));
   return true;
 }
@@ -165,6 +183,7 @@ function readAnyRule(table: OpenTable, line: string, counted: RegExpExecArray | 
   if ('broken' in read) return lost(read.broken);
   const [verb, name, ...rest] = read.words;
   if (name === undefined) return lost(`${verb} without a chain`);
+  if (NO_CHAIN.test(name)) return lost('no chain has such a name');
   switch (verb) {
     case '-A':
     case '--append':
@@ -176,7 +195,7 @@ function readAnyRule(table: OpenTable, line: string, counted: RegExpExecArray | 
       return;
     case '-P':
     case '--policy':
-      if (rest[0] === undefined) return lost('-P without a policy');
+      if (rest[0] === undefined || NO_CHAIN.test(rest[0])) return lost('-P without a policy');
       declare(table, name, rest[0]);
       return;
     case '-I':
@@ -190,7 +209,9 @@ function readAnyRule(table: OpenTable, line: string, counted: RegExpExecArray | 
   const position = inserting && /^\d+$/.test(rest[0] ?? '') ? Number(rest.shift()) : 1;
   const skipped = read.words.length - rest.length;
   const quoted = read.quoted && new Set([...read.quoted].map((at) => at - skipped));
-  const counters = counted ? countersOf(counted) : takeTrailingCounters(rest);
+  const trailing = takeTrailingCounters(rest);
+  if (counted && trailing) return lost('the counters stand there twice');
+  const counters = counted ? countersOf(counted) : trailing;
   const rule: Rule = { chain: name, words: rest, quoted, counters };
   if (!inserting) chain.rules.push(rule);
   else if (position >= 1 && position <= chain.rules.length + 1) chain.rules.splice(position - 1, 0, rule);
@@ -201,7 +222,7 @@ function readAnyRule(table: OpenTable, line: string, counted: RegExpExecArray | 
 function takeTrailingCounters(words: string[]): Counters | undefined {
   const at = words.indexOf('-c');
   const [packets, bytes] = [words[at + 1], words[at + 2]];
-  if (at < 0 || !/^\d+$/.test(packets ?? '') || !/^\d+$/.test(bytes ?? '')) return undefined;
+  if (at < 0 || words.includes('-c', at + 1) || !/^\d+$/.test(packets ?? '') || !/^\d+$/.test(bytes ?? '')) return undefined;
   words.splice(at, 3);
   return { packets: BigInt(packets!), bytes: BigInt(bytes!) };
 }

@@ -1,12 +1,13 @@
 import type { Family } from '../sets/address.ts';
 import { namePattern } from '../sets/name-set.ts';
-import { ALWAYS, type Test, all, not, ofConnection } from '../packet/test.ts';
+import { CT_STATE } from '../packet/packet-class.ts';
+import { ALWAYS, type Test, all, any, not, ofConnection } from '../packet/test.ts';
 import type { Action } from '../trace/program.ts';
 import type { Rule } from '../model.ts';
 import { BARE_MODULE, MATCH_MODULES, type MatchModule, type MatchOption } from './match-options.ts';
 import { TARGETS } from './target-options.ts';
 import { addressText, protocolText, readAddresses, readProtocol } from './values.ts';
-import { looksLikeOption, quoteWhereNeeded } from './words.ts';
+import { looksLikeOption, quote, quoteWhereNeeded } from './words.ts';
 
 /** A rule with its words understood, as far as they can be. */
 export interface ReadRule {
@@ -70,12 +71,26 @@ const PROTOCOL_MODULE: Readonly<Record<string, string>> = {
   icmp: 'icmp', 'ipv6-icmp': 'icmp6', icmpv6: 'icmp6',
 };
 
+const NEVER_NEGATED: ReadonlySet<string> = new Set(['-m', '--match', '-j', '--jump', '-g', '--goto']);
+
+/**
+ * For a packet that has no connection, `--ctstate` decides alone and the other questions of its match are not asked
+ * (xt_conntrack.c: `if (ct == NULL) return info->match_flags & XT_CONNTRACK_STATE`); seen on both backends.
+ */
+const NO_CONNECTION: Test = { is: 'ctstate', among: CT_STATE.INVALID | CT_STATE.UNTRACKED };
+
 interface OpenMatch {
   readonly module: string;
   readonly known: MatchModule | undefined;
   readonly words: string[];
   readonly tests: Test[];
+  /** Questions about the connection, apart from its state. */
+  readonly ofConnection: Test[];
+  asksState: boolean;
 }
+
+/** A row of a table by a word from outside: `constructor` is no row. */
+const rowOf = <Row>(rows: Readonly<Record<string, Row>>, name: string): Row | undefined => (Object.hasOwn(rows, name) ? rows[name] : undefined);
 
 class RuleReader {
   private at = 0;
@@ -102,18 +117,23 @@ class RuleReader {
   read(): ReadRule {
     while (this.at < this.words.length) this.readOption();
     for (const match of this.matches) {
-      if (match.words.length === 0 && match.known) match.tests.push(BARE_MODULE[match.module] ?? ALWAYS);
-      this.tests.push(...match.tests);
+      if (match.words.length === 0 && match.known) match.tests.push(rowOf(BARE_MODULE, match.module) ?? this.asked(undefined, false, ['-m', match.module]));
+      this.tests.push(...match.tests, ...match.ofConnection.map((test) => (match.asksState ? any([NO_CONNECTION, test]) : ofConnection(test))));
     }
     const action = this.action();
-    const implied = this.target === undefined ? [] : (TARGETS[this.target]?.implied?.(this.given, this.family) ?? []);
+    const implied = this.target === undefined ? [] : (rowOf(TARGETS, this.target)?.implied?.(this.given, this.family) ?? []);
     const parts = [
       ...this.generics.filter((text) => text !== undefined),
       ...this.matches.map((match) => ['-m', match.module, ...match.words].join(' ')),
       ...(this.target === undefined ? [] : [[this.goesTo ? '-g' : '-j', quoteWhereNeeded(this.target), ...this.targetWords, ...implied].join(' ')]),
     ];
     if (this.target === undefined && this.targetWords.length > 0) parts.push(this.targetWords.join(' '));
-    return { test: all(this.tests.filter((test) => test.is !== 'always')), action, target: this.target, text: parts.join(' '), unread: this.unread };
+    return { test: all(this.tests.filter((test) => test.is !== 'always')), action, target: this.target, text: this.unread.length > 0 ? this.asGiven() : parts.join(' '), unread: this.unread };
+  }
+
+  /** Word for word: what is not understood is not put in another order, and nothing of it gets lost. */
+  private asGiven(): string {
+    return this.words.map((word, at) => (this.isQuoted(at) ? quote(word) : quoteWhereNeeded(word))).join(' ');
   }
 
   private readOption(): void {
@@ -125,8 +145,9 @@ class RuleReader {
     const option = this.words[this.at];
     if (option === undefined) return this.keep(['!'], negated);
     this.at++;
-    const known = GENERIC[option];
+    const known = rowOf(GENERIC, option);
     if (known) return this.readGeneric(known, option, negated);
+    if (negated && NEVER_NEGATED.has(option)) return this.keep([option, ...this.valuesUntilOption()], true);
     if (option === '-m' || option === '--match') return this.openMatch(this.words[this.at++] ?? '');
     if (option === '-j' || option === '--jump' || option === '-g' || option === '--goto') {
       if (this.target !== undefined) return this.keep([option, ...this.valuesUntilOption()], negated);
@@ -160,13 +181,13 @@ class RuleReader {
 
   private openMatch(module: string): void {
     const known = Object.hasOwn(MATCH_MODULES, module) ? MATCH_MODULES[module] : undefined;
-    const open: OpenMatch = { module, known, words: [], tests: [] };
+    const open: OpenMatch = { module, known, words: [], tests: [], ofConnection: [], asksState: false };
     this.matches.push(open);
     if (!known) open.tests.push(this.asked(undefined, false, ['-m', module]));
   }
 
   private readTargetOption(option: string): boolean {
-    const known = TARGETS[this.target!]?.options[option];
+    const known = rowOf(rowOf(TARGETS, this.target!)?.options ?? {}, option);
     if (!known) {
       if (this.matches.some((match) => match.known && Object.hasOwn(match.known, option))) return false;
       const values = this.valuesUntilOption();
@@ -201,11 +222,12 @@ class RuleReader {
     }
     const values = this.words.slice(this.at, this.at + known.values);
     this.at += values.length;
-    const test = values.length === known.values ? known.test(values, this.family) : undefined;
+    const test = values.length === known.values && !(isNegated && known.asksNothing) ? known.test(values, this.family) : undefined;
     const shown = known.text && values.length === known.values ? known.text(values, this.family) : values.map(quoteWhereNeeded);
     match.words.push(...(isNegated ? ['!'] : []), known.printed ?? option, ...shown);
-    const asked = this.asked(test, isNegated, [option, ...values]);
-    match.tests.push(known.ofConnection ? ofConnection(asked) : asked);
+    const asked = this.asked(test, isNegated, [...(isNegated ? ['!'] : []), option, ...values]);
+    (known.ofConnection ? match.ofConnection : match.tests).push(asked);
+    match.asksState ||= known.asksState ?? false;
   }
 
   /** The match an option belongs to: the latest that knows it, the protocol's own, else the latest at all. */
@@ -214,7 +236,7 @@ class RuleReader {
       const match = this.matches[at]!;
       if (match.known ? Object.hasOwn(match.known, option) : at === this.matches.length - 1) return match;
     }
-    const module = this.protocol === undefined ? undefined : PROTOCOL_MODULE[this.protocol];
+    const module = this.protocol === undefined ? undefined : rowOf(PROTOCOL_MODULE, this.protocol);
     if (module !== undefined && Object.hasOwn(MATCH_MODULES[module]!, option)) {
       this.openMatch(module);
       return this.matches.at(-1);
@@ -237,8 +259,9 @@ class RuleReader {
   }
 
   private action(): Action {
-    if (this.target === undefined) return { do: 'nothing' };
-    const known = Object.hasOwn(TARGETS, this.target) ? TARGETS[this.target] : undefined;
+    // Words that cannot be read may hold a target too.
+    if (this.target === undefined) return this.unread.length === 0 ? { do: 'nothing' } : { do: 'unread', why: `cannot read \`${this.unread[0]}\`` };
+    const known = rowOf(TARGETS, this.target);
     if (this.targetUnread) return { do: 'unread', why: `cannot read \`-j ${[this.target, ...this.targetWords].join(' ')}\`` };
     if (known && !this.goesTo) return known.act(this.given);
     return { do: this.goesTo ? 'goto' : 'jump', chain: this.target };

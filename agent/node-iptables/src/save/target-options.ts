@@ -124,7 +124,9 @@ export const TARGETS: Readonly<Record<string, TargetModule>> = {
   NOTRACK: simple({ do: 'notrack' }),
   CT: {
     options: { '--notrack': flag, '--helper': plain, '--ctevents': plain, '--expevents': plain, '--zone': plain, '--zone-orig': plain, '--zone-reply': plain, '--timeout': plain },
-    act: (given) => (given.has('--notrack') ? { do: 'notrack' } : NOTHING),
+    // Without --notrack the packet gets a template for a connection: rules in raw see NEW from there on, and a later
+    // NOTRACK does nothing (xt_CT.c: `if (skb->_nfct != 0) return`). Measured.
+    act: (given) => (given.has('--notrack') ? { do: 'notrack' } : { do: 'unread', why: 'gives the packet a connection before conntrack does' }),
   },
   TRACE: goesOn({}),
   AUDIT: goesOn({ '--type': plain }),

@@ -7,7 +7,8 @@ import { type Bound, type IntervalSet, interval, union } from '../sets/interval-
 export function readPorts(text: string, separator = ','): IntervalSet | undefined {
   const pairs: [Bound, Bound][] = [];
   for (const item of text.split(separator)) {
-    const found = /^(\d{0,5})(:(\d{0,5}))?$/.exec(item);
+    // No leading zeros: iptables reads `0120` as octal (xtables_strtoui, base 0), here and in every number below.
+    const found = /^(0|[1-9]\d{0,4}|)(:(0|[1-9]\d{0,4}|))?$/.exec(item);
     if (!found || item === '') return undefined;
     const from = found[1] === '' ? 0 : Number(found[1]);
     const to = found[2] === undefined ? from : found[3] === '' ? 65535 : Number(found[3]);
@@ -19,7 +20,7 @@ export function readPorts(text: string, separator = ','): IntervalSet | undefine
 
 /** `0x10/0x10` or `16`; the mask is all bits where none is written. */
 export function readMark(text: string): { value: number; mask: number } | undefined {
-  const found = /^(0x[0-9a-f]{1,8}|\d{1,10})(?:\/(0x[0-9a-f]{1,8}|\d{1,10}))?$/i.exec(text);
+  const found = /^(0x[0-9a-f]{1,8}|0|[1-9]\d{0,9})(?:\/(0x[0-9a-f]{1,8}|0|[1-9]\d{0,9}))?$/i.exec(text);
   if (!found) return undefined;
   const value = Number(found[1]);
   const mask = found[2] === undefined ? 0xffffffff : Number(found[2]);
@@ -72,13 +73,13 @@ const NAME_OF = new Map([...PROTOCOLS].reverse().map(([name, number]) => [number
 export function readProtocol(text: string): IntervalSet | undefined {
   const lower = text.toLowerCase();
   if (lower === 'all' || lower === '0') return interval(0, 256);
-  const number = NUMBER_OF.get(lower) ?? (/^\d{1,3}$/.test(text) ? Number(text) : undefined);
+  const number = NUMBER_OF.get(lower) ?? (/^(0|[1-9]\d{0,2})$/.test(text) ? Number(text) : undefined);
   return number === undefined || number > 255 ? undefined : interval(number, number + 1);
 }
 
 export function protocolText(text: string): string {
   const lower = text.toLowerCase();
-  const number = NUMBER_OF.get(lower) ?? (/^\d{1,3}$/.test(text) ? Number(text) : undefined);
+  const number = NUMBER_OF.get(lower) ?? (/^(0|[1-9]\d{0,2})$/.test(text) ? Number(text) : undefined);
   return (number === undefined ? undefined : NAME_OF.get(number)) ?? lower;
 }
 

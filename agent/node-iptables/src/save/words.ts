@@ -31,6 +31,10 @@ export function splitWords(line: string): Words {
       else if (here === QUOTE) {
         inQuotes = !inQuotes;
         sawQuotes = true;
+        if (inQuotes) continue;
+        // The closing quote ends the word: `"a"-j` is two (iptables 1.8.9, xshared.c, add_param_to_argv).
+        at++;
+        break;
       } else if (!inQuotes && (here === BLANK || here === TAB)) break;
       else word += line[at];
     }

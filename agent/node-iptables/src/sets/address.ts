@@ -8,7 +8,7 @@ export const EVERY_ADDRESS: Readonly<Record<Family, IntervalSet>> = {
   ipv6: [0n, 1n << 128n],
 };
 
-/** The number an IPv4 address is, or undefined when the text is none. Exactly four decimal parts. */
+/** The number an IPv4 address is, or undefined when the text is none. Exactly four decimal parts, no leading zeros (octal to some). */
 export function parseIPv4(text: string): number | undefined {
   let value = 0;
   let part = -1;
@@ -21,6 +21,7 @@ export function parseIPv4(text: string): number | undefined {
       part = -1;
       parts++;
     } else if (code >= 48 && code <= 57) {
+      if (part === 0) return undefined;
       part = (part < 0 ? 0 : part) * 10 + code - 48;
       if (part > 255) return undefined;
     } else {
@@ -80,7 +81,7 @@ export function addressBlock(family: Family, text: string): IntervalSet | undefi
 
 /** A prefix length from `24` or, for IPv4, from `255.255.255.0`; the same for IPv6 masks. */
 export function prefixLength(family: Family, text: string): number | undefined {
-  if (/^\d{1,3}$/.test(text)) {
+  if (/^(0|[1-9]\d{0,2})$/.test(text)) {
     const length = Number(text);
     return length <= BITS[family] ? length : undefined;
   }

@@ -29,6 +29,22 @@ export function union(pairs: Iterable<readonly [Bound, Bound]>): IntervalSet {
   return out;
 }
 
+/** Everything that is in one or the other. */
+export function join(a: IntervalSet, b: IntervalSet): IntervalSet {
+  const out: Bound[] = [];
+  for (let i = 0, j = 0; i < a.length || j < b.length; ) {
+    const mine = j >= b.length || (i < a.length && a[i]! <= b[j]!);
+    const from = mine ? a[i]! : b[j]!;
+    const below = mine ? a[i + 1]! : b[j + 1]!;
+    if (mine) i += 2;
+    else j += 2;
+    const last = out.length - 1;
+    if (last < 0 || from > out[last]!) out.push(from, below);
+    else if (below > out[last]!) out[last] = below;
+  }
+  return out;
+}
+
 export const pairsOf = (set: IntervalSet): [Bound, Bound][] => {
   const pairs: [Bound, Bound][] = [];
   for (let at = 0; at < set.length; at += 2) pairs.push([set[at]!, set[at + 1]!]);
@@ -83,7 +99,18 @@ export const includes = (set: IntervalSet, value: Bound): boolean => {
   return false;
 };
 
-export const covers = (a: IntervalSet, b: IntervalSet): boolean => subtract(b, a).length === 0;
+/** Whether all of `b` is in `a`. Asked of any two classes that may be one, so it makes nothing and stops at the first gap. */
+export function covers(a: IntervalSet, b: IntervalSet): boolean {
+  let i = 0;
+  for (let j = 0; j < b.length; j += 2) {
+    const below = b[j + 1]!;
+    for (let from = b[j]!; from < below; from = a[i + 1]!) {
+      while (i < a.length && a[i + 1]! <= from) i += 2;
+      if (i >= a.length || a[i]! > from) return false;
+    }
+  }
+  return true;
+}
 
 function sameAs(a: IntervalSet, b: readonly Bound[]): boolean {
   if (a.length !== b.length) return false;

@@ -55,9 +55,10 @@ export interface Question {
 export function judge(bases: readonly BaseChain[], question: Question): Judgement {
   const { paths, complete } = pathsOf(bases, question.way ?? 'forwarded');
   const asked = complete ? question : { ...question, request: blurred(question.request) };
+  const effort = new Effort();
   const judgements: Judgement[] = [];
   for (const path of paths) {
-    const judgement = new Conversation(path, asked).judge();
+    const judgement = new Conversation(path, asked, effort).judge();
     if (judgement.answer === 'unknown') return judgement;
     judgements.push(judgement);
   }
@@ -80,12 +81,13 @@ const FIRST_WITNESSES = 3;
 class Conversation {
   private readonly enders = new Set<TracedRule>();
   private readonly redirectors = new Set<TracedRule>();
-  private readonly effort = new Effort();
+  private readonly effort: Effort;
   /** Some packet was dropped after its connection had been marked. */
   private remarked = false;
   private readonly path: Path;
   private readonly question: Question;
-  constructor(path: Path, question: Question) {
+  constructor(path: Path, question: Question, effort: Effort) {
+    this.effort = effort;
     this.path = path;
     this.question = question;
   }

@@ -51,7 +51,7 @@ class TableChains {
     if (known) return known;
     const chain = this.table.chains.get(name);
     if (!chain) return undefined;
-    const rules = chain.rules.map((rule, at) => new LazyRule(rule, at + 1, this.place, this.ruleset.family));
+    const rules = chain.rules.map((rule, at) => new LazyRule(rule, at + 1, this.place, this.ruleset.family, this.table));
     const traced = tracedChain(name, this.place, [...this.gaps(name), ...rules]);
     this.traced.set(name, traced);
     return traced;
@@ -61,7 +61,7 @@ class TableChains {
   gaps(chain: string): TracedRule[] {
     const { unread, state } = this.table;
     if (state === 'incompatible') return [unreadRule(this.place, chain, 'holds nftables rules that iptables-save cannot show')];
-    return unread.map((line) => unreadRule(this.place, chain, `cannot read line ${line.line}: ${line.text}`));
+    return unread.map((line) => unreadRule(this.place, chain, `cannot read line ${line.line}: ${line.text} (${line.because})`));
   }
 }
 
@@ -96,7 +96,9 @@ class LazyRule implements TracedRule {
   private readonly family: Ruleset['family'];
   private read: readonly Program[] | undefined;
   private blocks: Blocks | undefined;
-  constructor(rule: Rule, number: number, place: Place, family: Ruleset['family']) {
+  private readonly table: Table;
+  constructor(rule: Rule, number: number, place: Place, family: Ruleset['family'], table: Table) {
+    this.table = table;
     this.rule = rule;
     this.number = number;
     this.place = place;
@@ -112,12 +114,15 @@ class LazyRule implements TracedRule {
   }
   get programs(): readonly Program[] {
     if (!this.read) {
-      const { test, action } = readRule(this.rule, this.family);
-      this.read = [{ test, act: action }];
+      const { test, action, target } = readRule(this.rule, this.family);
+      this.read = [{ test, act: action.do !== 'jump' && action.do !== 'goto' && target !== undefined && this.table.chains.has(target) ? eitherOf(target) : action }];
     }
     return this.read;
   }
 }
+
+/** nft can make a chain DROP, and iptables-nft-save prints a jump to it as `-j DROP` (seen with 1.8.9). */
+const eitherOf = (target: string): Action => ({ do: 'unread', why: `${target} is a target and a chain here, and the text does not tell which is meant` });
 
 interface Blocks {
   readonly src: IntervalSet | undefined;
@@ -158,6 +163,7 @@ function plainIPv4At(line: string, from: number): { block: IntervalSet; end: num
   for (; at < line.length; at++) {
     const code = line.charCodeAt(at);
     if (code >= 48 && code <= 57) {
+      if ((length < 0 ? part : length) === 0 && line.charCodeAt(at - 1) === 48) return undefined;
       if (length >= 0) length = length * 10 + code - 48;
       else part = part * 10 + code - 48;
     } else if (code === 46 && length < 0) {

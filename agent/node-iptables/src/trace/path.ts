@@ -102,10 +102,24 @@ const WALK: Readonly<Record<Hook, typeof pass>> = { prerouting: beforeRouting, i
 
 /** nat chains see the first packet of a connection only; what they decide holds for the rest. */
 function pass(base: BaseChain, packets: readonly PacketClass[], witnesses: Witnesses, effort: Effort): PacketClass[] {
-  const entering = base.type === 'nat' ? packets.filter((packet) => (packet.ctstate & CT_STATE.NEW) !== 0) : packets;
-  const around = base.type === 'nat' ? packets.filter((packet) => (packet.ctstate & CT_STATE.NEW) === 0) : [];
-  if (entering.length > 0) witnesses.meets?.(base);
-  return entering.length === 0 ? [...around] : [...walkBase(base, entering, witnesses, effort).passed, ...around];
+  const around: PacketClass[] = [];
+  const entering = base.type === 'nat' ? firstPackets(packets, around) : packets;
+  if (entering.length === 0) return around;
+  witnesses.meets?.(base);
+  return [...walkBase(base, entering, witnesses, effort).passed, ...around];
+}
+
+/** The part of each class that begins a connection; the rest goes to `around`. */
+function firstPackets(packets: readonly PacketClass[], around: PacketClass[]): PacketClass[] {
+  return packets.flatMap((packet) => {
+    const later = packet.ctstate & ~CT_STATE.NEW;
+    if (later === packet.ctstate) {
+      around.push(packet);
+      return [];
+    }
+    if (later !== 0) around.push({ ...packet, ctstate: later });
+    return [later === 0 ? packet : { ...packet, ctstate: CT_STATE.NEW }];
+  });
 }
 
 /** Whether a packet may leave the chain other than it came: marked, untracked, translated. Asks every rule of its table. */

@@ -28,7 +28,7 @@ export interface Witnesses {
   meets?(base: BaseChain): void;
 }
 
-/** How much work one path may cost before the rest is given up as a doubt: about a second of CPU. */
+/** How much work one question may cost before the rest is given up as a doubt: about a second of CPU. */
 export class Effort {
   private left: number;
   constructor(ruleVisits = 5_000_000) {
@@ -52,7 +52,7 @@ export function walkBase(base: BaseChain, entering: readonly PacketClass[], witn
   const walker = new Walker(base, witnesses, effort);
   const { accepted, returned } = walker.chain(base, entering, 0);
   for (const program of base.policy.programs) walker.run(program, base.policy, returned, { accepted, returned: [], live: [] }, 0);
-  return { passed: simplify(accepted) };
+  return { passed: simplify(accepted, effort) };
 }
 
 interface Outcome {
@@ -77,7 +77,7 @@ class Walker {
   chain(chain: TracedChain, entering: readonly PacketClass[], depth: number): Pick<Outcome, 'accepted' | 'returned'> {
     const accepted: PacketClass[] = [];
     const returned: PacketClass[] = [];
-    let live = simplify(entering);
+    let live = simplify(entering, this.effort);
     for (const rule of rulesToAsk(chain, live)) {
       if (live.length === 0) break;
       if (this.effort.spent(live.length)) return { accepted: [...accepted, ...this.givenUp(live, rule)], returned };
@@ -86,7 +86,7 @@ class Walker {
         if (surelyNone(program, live)) continue;
         const after: Outcome = { accepted, returned, live: [] };
         this.run(program, rule, live, after, depth);
-        live = after.live.length > 1 ? simplify(after.live) : after.live;
+        live = after.live.length > 1 ? simplify(after.live, this.effort) : after.live;
         if (accepted.length > 2 * MOST_CLASSES) accepted.splice(MOST_EXACT, accepted.length, ...joined(accepted.slice(MOST_EXACT)));
       }
     }
@@ -201,12 +201,17 @@ function untracked(packet: PacketClass): PacketClass[] {
 }
 const CONNECTED = CT_STATE.NEW | CT_STATE.ESTABLISHED | CT_STATE.RELATED;
 
+/** In rule visits. */
+const COMPARISON = 4;
+
 /** Fewer classes that hold the same packets; and, past MOST_CLASSES, a few with a doubt that hold more. */
-function simplify(packets: readonly PacketClass[]): PacketClass[] {
+function simplify(packets: readonly PacketClass[], effort: Effort): PacketClass[] {
   if (packets.length < 2) return [...packets];
   if (packets.length > MOST_CLASSES) return [...packets.slice(0, MOST_EXACT), ...joined(packets.slice(MOST_EXACT))];
   const kept: PacketClass[] = [];
   for (const packet of packets) {
+    // Comparing classes costs more than visiting rules, and where classes abound it is all the work there is.
+    effort.spent(COMPARISON * kept.length);
     let current: PacketClass | undefined = packet;
     for (let at = 0; at < kept.length && current; at++) {
       const other: PacketClass = kept[at]!;
