@@ -85,10 +85,17 @@ function settingsOfFlags(parsed: Parsed): SettingsSource {
 
 async function readSaved(name: string): Promise<{ name: string; text: string }> {
   try {
-    return { name, text: await readFile(name === '-' ? '/dev/stdin' : name, 'utf8') };
+    return { name, text: name === '-' ? await standardInput() : await readFile(name, 'utf8') };
   } catch (error) {
     throw new UsageError(`--from ${name} cannot be read: ${messageOf(error)}`);
   }
+}
+
+/** Not by /dev/stdin, which cannot be opened where standard input is a socket (ENXIO). */
+async function standardInput(): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of process.stdin) parts.push(part as Buffer);
+  return Buffer.concat(parts).toString('utf8');
 }
 
 const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOENT';

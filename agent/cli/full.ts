@@ -15,7 +15,7 @@ export async function parseFully(argv: readonly string[], version: string, print
   let parser = yargs()
     .scriptName('imds-guard')
     .usage('$0 <command>\n\nKeeps the pods of this node from the EC2 instance metadata service, and proves it.')
-    .parserConfiguration({ 'greedy-arrays': false, 'dot-notation': false, 'duplicate-arguments-array': true })
+    .parserConfiguration({ 'camel-case-expansion': false, 'greedy-arrays': false, 'dot-notation': false, 'duplicate-arguments-array': true })
     .strict()
     .demandCommand(1, 1, 'a command is needed: apply, check, explain, rules or remove', 'one command at a time')
     .recommendCommands()
@@ -27,7 +27,7 @@ export async function parseFully(argv: readonly string[], version: string, print
     .wrap(100)
     .exitProcess(false)
     .fail((message, error) => {
-      throw error instanceof UsageError ? error : new UsageError(message ?? String(error));
+      throw error instanceof UsageError ? error : new UsageError(oneLine(message ?? String(error), argv[0]));
     });
   for (const [name, describe] of Object.entries(COMMANDS)) {
     parser = parser.command(
@@ -45,11 +45,17 @@ export async function parseFully(argv: readonly string[], version: string, print
   return chosen;
 }
 
+/** yargs says "Did you mean check?" alone, and the choices of an option on lines of their own. */
+const oneLine = (message: string, first: string | undefined): string => `${/^Did you mean/.test(message) ? `unknown command ${first}; ` : ''}${message.replace(/\s*\n\s*/g, ' ')}`.replace(/Did you mean/, 'did you mean');
+
 function withOptions(command: Argv, name: CommandName): Argv {
   let built = command;
   for (const [option, spec] of Object.entries(OPTIONS)) if (spec.on.includes(name)) built = built.option(option, yargsOption(spec));
   for (const [line, meaning] of EXAMPLES[name]) built = built.example(line, meaning);
   return built.check((values) => {
+    // What follows a `--` gets past strict().
+    const [, ...extra] = (values['_'] as readonly unknown[]).map(String);
+    if (extra.length > 0) throw new UsageError(`nothing can follow the command but options: ${extra.join(' ')}`);
     for (const [option, spec] of Object.entries(OPTIONS)) {
       const value = values[option];
       if (value === undefined || !spec.on.includes(name)) continue;

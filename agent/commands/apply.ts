@@ -23,7 +23,9 @@ export const apply: Command = async (context) => {
   const firewall = await context.firewall();
   const problems = [...(backend === 'nft' ? hiddenTables(before) : []), ...(await carryOut(firewall, first))];
   let now = first.length > 0 ? await context.observe() : before;
-  const again = needsReclaim(verdict(now, settings)) ? plan(wanted, now, backend, true) : [];
+  // What was refused a moment ago would be refused again.
+  const tried = new Set(first.map((step) => JSON.stringify(step)));
+  const again = needsReclaim(verdict(now, settings)) ? plan(wanted, now, backend, true).filter((step) => !tried.has(JSON.stringify(step))) : [];
   if (again.length > 0) {
     problems.push(...(await carryOut(firewall, again)));
     now = await context.observe();

@@ -1,4 +1,6 @@
 import { type Chain, type Family, type NftRule, type NftRuleset, type Rule, type Ruleset, type Table } from 'node-iptables';
+import { OWN_TAG } from './desired.ts';
+import { FOUND_CHAIN } from './own-rules.ts';
 
 /**
  * A table with one rule that only nft can say is shown empty by iptables-nft-save, though our rules may stand in it. Here
@@ -37,6 +39,7 @@ function asIptables(rule: NftRule, family: Family): Rule {
 function wordsOf(rule: NftRule, family: Family): string[] | undefined {
   const words: Record<'-d' | '-i' | '-o', string[]> = { '-d': [], '-i': [], '-o': [] };
   const target: string[] = [];
+  const comment: string[] = [];
   for (const expression of rule.expressions as readonly Readonly<Record<string, unknown>>[]) {
     const match = expression['match'] as Match | undefined;
     const jump = (expression['jump'] ?? expression['goto']) as { readonly target: string } | undefined;
@@ -46,11 +49,20 @@ function wordsOf(rule: NftRule, family: Family): string[] | undefined {
       words[option[0]] = [...option];
     } else if (jump) target.push('jump' in expression ? '-j' : '-g', jump.target);
     else if ('drop' in expression) target.push('-j', 'DROP');
+    else if (isComment(expression['xt'])) comment.push(...commentWords(rule.comment ?? guessed(rule.chain, words['-o'])));
     else if (!('counter' in expression)) return undefined;
   }
-  const comment = rule.comment === undefined ? [] : ['-m', 'comment', '--comment', rule.comment];
+  if (comment.length === 0 && rule.comment !== undefined) comment.push(...commentWords(rule.comment));
   return [...words['-d'], ...words['-i'], ...words['-o'], ...comment, ...target];
 }
+
+/**
+ * `{"xt": {"type": "match", "name": "comment"}}`: nft does not tell which. It is taken for ours; should it be another, a
+ * delete by value does not find it, and says so.
+ */
+const isComment = (xt: unknown): boolean => typeof xt === 'object' && xt !== null && 'name' in xt && xt.name === 'comment';
+const guessed = (chain: string, out: readonly string[]): string => (chain !== FOUND_CHAIN ? OWN_TAG : out.length > 0 ? 'POSTROUTING' : 'FORWARD');
+const commentWords = (comment: string): string[] => ['-m', 'comment', '--comment', comment];
 
 /** `{"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eni*"}` */
 interface Match {

@@ -8,7 +8,9 @@ import type { Settings } from '../core/settings.ts';
  * there `iptables-legacy-save` is `iptables-save`.
  */
 export async function nodeFirewall(settings: Settings, path: string | undefined): Promise<Firewall> {
-  const options = { timeoutMs: settings.timeoutSeconds * 1000, lockWaitSeconds: settings.lockWaitSeconds, ...(path === undefined ? {} : { path }) };
+  // `iptables-legacy-restore --wait 0` waits for ever (measured, 1.8.9): a second is the shortest wait there is.
+  const lockWaitSeconds = Math.max(1, settings.lockWaitSeconds);
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, lockWaitSeconds, ...(path === undefined ? {} : { path }) };
   const plain = new ProcessFirewall(options);
   const programs: Record<string, string> = {};
   for (const backend of ['nft', 'legacy'] as const) {

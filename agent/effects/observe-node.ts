@@ -104,8 +104,11 @@ async function listNft(firewall: Firewall, what: readonly string[], failures: Fa
 async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: readonly Ruleset[], failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
   const wanted = nativeOnly(chains, rulesets).tables.filter((table) => [...table.chains.values()].some((chain) => chain.hook !== undefined));
   if (wanted.length === 0) return { tables: [], unread: chains.unread };
-  const listed = await listNft(firewall, [wanted.map((table) => `list table ${table.family} ${table.name}`).join('; ')], failures, assumed);
-  return listed && nativeOnly(listed, rulesets);
+  // One call each: nft 1.0.6 answers "No such file or directory" to two `list table` in one (measured).
+  const listed = await Promise.all(wanted.map((table) => listNft(firewall, [`list table ${table.family} ${table.name}`], failures, assumed)));
+  const read = listed.filter((one) => one !== undefined);
+  if (read.length < listed.length) return undefined;
+  return nativeOnly({ tables: read.flatMap(({ tables }) => tables), unread: read.flatMap(({ unread }) => unread) }, rulesets);
 }
 
 async function defaultBackend(firewall: Firewall): Promise<Backend | undefined> {

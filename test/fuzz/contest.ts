@@ -33,6 +33,8 @@ export interface ContestOptions {
   readonly worlds: number;
   /** Rounds a contradiction may cost on its way to a small one. */
   readonly shrinkRounds: number;
+  /** How long an answer may take that has been promised; the round's own default. */
+  readonly patienceMs?: number;
 }
 
 /** After this many the point is made. */
@@ -45,7 +47,7 @@ export async function holdContest(options: ContestOptions): Promise<Contest> {
     const player = new Player(world, options.judge);
     while (next < options.runs && tally.contradictions.length < MOST_CONTRADICTIONS) {
       const ruleset = generate(options.seed + next++, world.scene);
-      const round = await player.play(ruleset);
+      const round = await player.play(ruleset, options.patienceMs);
       tally.add(round);
       const wrong = round.asked.find(contradicts);
       if (wrong) tally.contradictions.push(await player.shrink(ruleset, wrong, options.shrinkRounds));

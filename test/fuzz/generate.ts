@@ -105,7 +105,6 @@ class TableMaker {
         chains.push({ name: chain, policy: '-', rules: this.rules({ table, hook: name, own: true, targets: own.slice(at + 1) }, random.int(5)) });
       }
     }
-    // restore wants the chains of the kernel first only by custom; the order of rules within a chain is what counts.
     return { name: table, chains };
   }
 
@@ -221,7 +220,7 @@ class TableMaker {
   private maskedMark(): string {
     const value = markValue(this.random);
     const mask = markMask(this.random);
-    return `0x${(Number(value) & Number(mask) & 0xffffffff) >>> 0 ? ((Number(value) & Number(mask)) >>> 0).toString(16) : '0'}/${mask}`;
+    return `0x${((Number(value) & Number(mask)) >>> 0).toString(16)}/${mask}`;
   }
 
   /** Matches whose outcome a ruleset does not show, or that no reader knows: never worth a `blocked` or an `open`. */

@@ -11,7 +11,7 @@ import { nameSet } from '../../agent/node-iptables/src/sets/name-set.ts';
 import type { Judgement, Question } from '../../agent/node-iptables/src/trace/conversation.ts';
 import { baseChainsOf } from '../../agent/node-iptables/src/trace/from-save.ts';
 import type { BaseChain } from '../../agent/node-iptables/src/trace/program.ts';
-import { type Scene, type ScenePod, SERVICE } from './generate.ts';
+import { type ScenePod, SERVICE } from './generate.ts';
 import type { World } from './kernel-world.ts';
 import { type FuzzRuleset, nftText, restoreText } from './ruleset.ts';
 
@@ -145,6 +145,3 @@ function requestClass(live: boolean): PacketClass {
     flags: { known: 0xff, value: live ? TCP_FLAGS.ACK | TCP_FLAGS.PSH : TCP_FLAGS.SYN },
   };
 }
-
-export const describeScene = ({ pods }: Scene): string =>
-  pods.map(pod => `${pod.address} in by ${pod.interface} out by ${pod.out}`).join(', ');

@@ -44,7 +44,7 @@ t.test('a judge that always says blocked, or always open, is contradicted', asyn
     trace: { stops: [], fate: { is: 'passed' }, doubtful: false },
   });
   for (const [answer, judge] of [['blocked', blocked], ['open', open]] as const) {
-    const { contradictions } = await holdContest({ seed, runs: 12, judge, worlds: 1, shrinkRounds: 12 });
+    const { contradictions } = await holdContest({ seed, runs: 12, judge, worlds: 1, shrinkRounds: 8, patienceMs: 300 });
     t.ok(contradictions.length > 0, `always ${answer}`);
     t.ok(contradictions.every(({ what }) => what.startsWith(answer)), 'each contradicts that answer');
   }

@@ -124,6 +124,15 @@ t.test('a native nft table drops as well as any', async (t) => {
   t.ok(await passes(lab, lab.pods.ordinary));
 });
 
+t.test('several native tables are read, each', async (t) => {
+  const lab = await makeLab({ pods: { ordinary: 'eni' } });
+  t.teardown(lab.remove);
+  const chainWith = (rule: string): string => `{\n chain f {\n type filter hook forward priority 10; policy accept;\n ${rule}\n }\n}\n`;
+  await nft(lab, `table ip one ${chainWith('ip daddr 192.0.2.1 drop')}table ip two ${chainWith('ip daddr 169.254.169.254 drop')}table inet three ${chainWith('ip6 daddr fd00:ec2::254 drop')}`);
+  t.match(await check(lab), { exitCode: 0, value: { answer: 'blocked' } });
+  t.ok(await dies(lab, lab.pods.ordinary));
+});
+
 t.test('a careless rule cuts off neighbours: said, and not judged', async (t) => {
   const lab = await makeLab({ pods: { ordinary: 'eni' } });
   t.teardown(lab.remove);

@@ -37,6 +37,7 @@ const table: readonly (readonly [what: string, rules: string, answer: string])[]
   ['a reject is a drop', IMDS_DROP.replace('DROP', 'REJECT --reject-with icmp-port-unreachable'), 'blocked'],
   ['a chain that was not given may do anything', `-A FORWARD -j GONE\n${IMDS_DROP}`, 'unknown: doubt'],
   ['a chain that leads to itself, as no kernel has it', `-A FORWARD -j A\n${IMDS_DROP}\n-A A -j A\n-A A -j A`, 'unknown: doubt'],
+  ['thirty chains of two jumps each, a billion ways', `-A FORWARD -j A0\n${IMDS_DROP}\n${Array.from({ length: 30 }, (_, at) => `-A A${at} -j A${at + 1}\n-A A${at} -j A${at + 1}\n`).join('')}-A A30 -p udp -j DROP`, 'unknown: doubt'],
   ['a program that decides', `-A FORWARD -j NFQUEUE --queue-num 0\n${IMDS_DROP}`, 'unknown: doubt'],
   ['a rate limit above', `-A FORWARD -m limit --limit 1/sec -j ACCEPT\n${IMDS_DROP}`, 'unknown: doubt'],
   ['a drop for some rate only', '-A FORWARD -d 169.254.169.254/32 -m limit --limit 1/sec -j DROP', 'unknown: doubt'],

@@ -5,7 +5,7 @@ import { ruleText } from './save/read-rule.ts';
 export interface OwnedRule {
   readonly table: string;
   readonly chain: string;
-  /** In canonical form, as `ruleText` gives it: `-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP`. */
+  /** In canonical form, as `ruleText` gives it: `-A FORWARD -d 192.0.2.7/32 -i eni+ -j DROP`. */
   readonly text: string;
 }
 

@@ -2,7 +2,7 @@
  * A rule as `nft -j` lists it (libnftables-json(5)), for the few words that our own table is made of; undefined for any
  * other.
  *
- *     ip daddr 169.254.169.254 meta l4proto tcp counter reject with tcp reset
+ *     ip daddr 192.0.2.7 meta l4proto tcp counter reject with tcp reset
  */
 export function ruleExpressions(words: readonly string[]): readonly object[] | undefined {
   const expressions: object[] = [];

@@ -29,7 +29,7 @@ export function readRule(rule: Rule, family: Family): ReadRule {
   return new RuleReader(rule, family).read();
 }
 
-/** The rule as iptables-save prints it: `-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP`. */
+/** The rule as iptables-save prints it: `-A FORWARD -d 192.0.2.7/32 -i eni+ -j DROP`. */
 export const ruleText = (rule: Rule, family: Family): string => {
   const { text } = readRule(rule, family);
   return `-A ${quoteWhereNeeded(rule.chain)}${text === '' ? '' : ` ${text}`}`;

@@ -1,6 +1,6 @@
 import type { Action } from '../trace/program.ts';
 import { readMark } from './values.ts';
-import { quoteAsSaved } from './words.ts';
+import { quoteAsSaved, quoteWhereNeeded } from './words.ts';
 
 /** The options of a target as they were given: `--set-xmark` → ['0x1/0x1']. */
 export type Given = ReadonlyMap<string, readonly string[]>;
@@ -38,7 +38,7 @@ const mark: TargetOption = {
   values: 1,
   text: ([value]) => {
     const read = readMark(value!);
-    return [read ? `0x${read.value.toString(16)}/0x${read.mask.toString(16)}` : value!];
+    return [read ? `0x${read.value.toString(16)}/0x${read.mask.toString(16)}` : quoteWhereNeeded(value!)];
   },
 };
 

@@ -54,11 +54,11 @@ export interface Question {
 /** The verdict over every order in which the kernel may call the chains. */
 export function judge(bases: readonly BaseChain[], question: Question): Judgement {
   const { paths, complete } = pathsOf(bases, question.way ?? 'forwarded');
-  const asked = complete ? question : { ...question, request: blurred(question.request) };
+  if (!complete) return judgeInAnyOrder(paths[0] ?? [], question);
   const effort = new Effort();
   const judgements: Judgement[] = [];
   for (const path of paths) {
-    const judgement = new Conversation(path, asked, effort).judge();
+    const judgement = new Conversation(path, question, effort).judge();
     if (judgement.answer === 'unknown') return judgement;
     judgements.push(judgement);
   }
@@ -71,8 +71,23 @@ export function judge(bases: readonly BaseChain[], question: Question): Judgemen
 
 const proofOf = (judgement: Judgement): readonly TracedRule[] => (judgement.answer === 'blocked' ? judgement.proof : []);
 
-const blurred = (packet: PacketClass): PacketClass =>
-  doubting({ ...packet, mark: UNKNOWN_BITS }, { kind: 'order', why: 'more chains of equal priority than can be tried', at: undefined });
+/**
+ * More orders than can be tried. What other chains make of a packet is then anybody's guess; but a chain that drops it
+ * whatever they made of it (any mark, any state) is a proof in every order.
+ */
+function judgeInAnyOrder(path: Path, question: Question): Judgement {
+  const states = Object.values(CT_STATE).reduce((bits, bit) => bits | bit, 0);
+  const anything = { ...question.request, mark: UNKNOWN_BITS, connmark: UNKNOWN_BITS, ctstatus: UNKNOWN_BITS, ctstate: states };
+  const redirectors: TracedRule[] = [];
+  walkPath(path, [anything], { dropped: () => {}, redirected: (_, by) => redirectors.push(by) }, new Effort());
+  for (const base of redirectors.length > 0 ? [] : path.filter(({ type }) => type === 'filter')) {
+    const enders = new Set<TracedRule>();
+    const passed = walkPath([base], [anything], { dropped: (_, by) => enders.add(by), redirected: () => {} }, new Effort());
+    if (passed.length === 0) return { answer: 'blocked', proof: [...enders] };
+  }
+  const why = 'more chains of equal priority than can be tried in every order';
+  return { answer: 'unknown', because: 'order', doubts: [{ kind: 'order', why, at: undefined }], rules: [...new Set(redirectors)] };
+}
 
 /** Witnesses tried before "open" is given up for "unknown". */
 const MOST_WITNESSES = 24;
@@ -105,8 +120,10 @@ class Conversation {
     const early = this.witnessAmong(requests, FIRST_WITNESSES);
     if (early) return early;
     if (this.question.requestOnly) return this.concluded(requests);
-    const answered = requests.flatMap((packet) => this.walk([replyTo(packet, request)]).map((reply) => requestOf(reply, packet)));
-    const complete = answered.flatMap((packet) => this.walk([dataAfter(packet, request)]).map((data) => ({ ...packet, ...narrowed(data) })));
+    let complete = requests;
+    for (const next of turnsAfter(request)) {
+      complete = complete.flatMap((packet) => this.walk([next(packet, request)]).map((through) => keeping(through, packet, next)));
+    }
     if (complete.length === 0) return this.undecided('later', [...new Set(requests.flatMap(doubtsOf))], [...this.enders].slice(stoppedRequests));
     return this.concluded(complete);
   }
@@ -169,14 +186,16 @@ class Conversation {
     if (this.question.requestOnly) return trace;
     const [passed] = this.walk([request]);
     if (!passed) return undefined;
-    const reply = replyTo(passed, asked);
-    const [answer] = this.walk([reply]);
-    if (!answer) return undefined;
-    const answered = requestOf(answer, passed);
-    if (answered.doubts !== undefined) return undefined;
-    for (const later of [reply, dataAfter(answered, asked)]) {
-      const { fate, doubtful } = traceOne(this.path, later);
+    // Each packet meets the connection as the one before has left it.
+    let conversation = passed;
+    for (const next of turnsAfter(asked)) {
+      const packet = next(conversation, asked);
+      const { fate, doubtful } = traceOne(this.path, packet);
       if (fate.is !== 'passed' || doubtful) return undefined;
+      const [through] = this.walk([packet]);
+      if (!through) return undefined;
+      conversation = keeping(through, conversation, next);
+      if (conversation.doubts !== undefined) return undefined;
     }
     return trace;
   }
@@ -191,6 +210,17 @@ function sureness(packet: PacketClass): number {
   const doubts = doubtsOf(packet);
   return doubts.length === 0 ? 0 : doubts.every((doubt) => doubt.kind === 'size') ? 1 : 2;
 }
+
+/** One packet of a conversation, made from what the conversation has come to and from the packet that was asked about. */
+type Turn = (conversation: PacketClass, asked: PacketClass) => PacketClass;
+
+/** What has to pass after the first packet. The answer to a handshake is no answer yet: rules know SYN,ACK from data. */
+const turnsAfter = (asked: PacketClass): readonly Turn[] =>
+  (asked.ctstate & CT_STATE.NEW) !== 0 ? [replyTo, dataAfter, answerTo] : [replyTo, dataAfter];
+
+/** What is left of a conversation when this much of a turn has passed. */
+const keeping = (through: PacketClass, conversation: PacketClass, turn: Turn): PacketClass =>
+  turn === dataAfter ? { ...conversation, ...narrowed(through) } : requestOf(through, conversation);
 
 /** The answer to a request that passed: the same connection seen the other way, a new packet with no mark yet. */
 const replyTo = (request: PacketClass, asked: PacketClass): PacketClass => ({
@@ -208,6 +238,10 @@ const replyTo = (request: PacketClass, asked: PacketClass): PacketClass => ({
   mark: asked.mark,
   flags: { known: TCP_FLAGS.SYN | TCP_FLAGS.ACK | TCP_FLAGS.FIN | TCP_FLAGS.RST, value: asked.ctstate === CT_STATE.NEW ? TCP_FLAGS.SYN | TCP_FLAGS.ACK : TCP_FLAGS.ACK },
 });
+
+/** What the server sends once the handshake is done. */
+const answerTo = (request: PacketClass, asked: PacketClass): PacketClass => ({ ...replyTo(request, asked), flags: ESTABLISHED_FLAGS });
+const ESTABLISHED_FLAGS = { known: TCP_FLAGS.SYN | TCP_FLAGS.ACK | TCP_FLAGS.FIN | TCP_FLAGS.RST, value: TCP_FLAGS.ACK };
 
 /** The part of a request whose answer came through. */
 const requestOf = (reply: PacketClass, request: PacketClass): PacketClass => ({
@@ -239,11 +273,11 @@ const dataAfter = (request: PacketClass, asked: PacketClass): PacketClass => ({
   ctdir: CT_DIRECTION.ORIGINAL,
   ctstatus: UNKNOWN_BITS,
   mark: asked.mark,
-  flags: { known: TCP_FLAGS.SYN | TCP_FLAGS.ACK | TCP_FLAGS.FIN | TCP_FLAGS.RST, value: TCP_FLAGS.ACK },
+  flags: ESTABLISHED_FLAGS,
 });
 
 /** What the walk of the data says about the conversation: all but what belongs to the single packet. */
-const narrowed = ({ iif, oif, src, dst, sport, dport, doubts }: PacketClass): Partial<PacketClass> => ({ iif, oif, src, dst, sport, dport, doubts });
+const narrowed = ({ iif, oif, src, dst, sport, dport, connmark, doubts }: PacketClass): Partial<PacketClass> => ({ iif, oif, src, dst, sport, dport, connmark, doubts });
 
 /** A class that got through, as it was at the start: marks and states are what the rules made of it since. */
 const startOf = (found: PacketClass, request: PacketClass): PacketClass => ({

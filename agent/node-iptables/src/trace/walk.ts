@@ -46,6 +46,7 @@ const MOST_CLASSES = 96;
 const MOST_EXACT = 32;
 /** Deeper than this no kernel lets jumps nest (nf_tables: NFT_JUMP_STACK_SIZE 16; x_tables refuses loops). */
 const DEEPEST = 64;
+const COST_OF_JUMP = 200;
 
 /** Walks one base chain: rules in order, jumps followed, the policy last. */
 export function walkBase(base: BaseChain, entering: readonly PacketClass[], witnesses: Witnesses, effort: Effort): Walked {
@@ -68,6 +69,8 @@ class Walker {
   private readonly base: BaseChain;
   private readonly witnesses: Witnesses;
   private readonly effort: Effort;
+  /** The chains that the packet is in, the outermost first. */
+  private readonly within: string[] = [];
   constructor(base: BaseChain, witnesses: Witnesses, effort: Effort) {
     this.base = base;
     this.witnesses = witnesses;
@@ -155,14 +158,19 @@ class Walker {
 
   private enter(action: { do: 'jump' | 'goto'; chain: string }, rule: TracedRule, taken: PacketClass[], out: Outcome, depth: number): void {
     const target = this.base.chainNamed(action.chain);
-    if (target === undefined || depth >= DEEPEST) {
-      const why = target ? 'jumps nest deeper than any kernel lets them' : `the chain ${action.chain} was not given`;
+    const loops = this.within.includes(action.chain);
+    if (target === undefined || loops || depth >= DEEPEST) {
+      const why = !target ? `the chain ${action.chain} was not given` : loops ? `the chain ${action.chain} leads to itself, which no kernel lets it` : 'jumps nest deeper than any kernel lets them';
       const doubted = taken.map((packet) => this.anything(packet, { kind: 'unread', why, at: rule }));
       out.accepted.push(...doubted);
       (action.do === 'jump' ? out.live : out.returned).push(...doubted);
       return;
     }
+    // As dear as so many rules that a glance settles: thirty chains of two jumps each are a billion ways.
+    this.effort.spent(COST_OF_JUMP);
+    this.within.push(action.chain);
     const inner = this.chain(target, taken, depth + 1);
+    this.within.pop();
     out.accepted.push(...inner.accepted);
     (action.do === 'jump' ? out.live : out.returned).push(...inner.returned);
   }
