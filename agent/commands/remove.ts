@@ -1,4 +1,5 @@
-import { hiddenTables, removal } from '../core/plan.ts';
+import type { Firewall } from 'node-iptables';
+import { type Step, hiddenTables, removal } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
 import { carryOut } from './apply.ts';
 import { type Command, EXIT, json } from './context.ts';
@@ -10,9 +11,20 @@ export const remove: Command = async (context) => {
   const before = await context.observe();
   const steps = removal(before);
   const problems = [...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
-  if (!dryRun && steps.length > 0) problems.push(...(await carryOut(await context.firewall(), steps)));
+  if (!dryRun && steps.length > 0) problems.push(...(await carryOutInOrder(await context.firewall(), steps)));
   const left = dryRun || steps.length === 0 ? [] : removal(await context.observe());
   if (output === 'json') print(json({ dryRun, steps, problems, left }));
   else print(`${stepsText(steps, problems, dryRun)}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun ? '' : 'nothing of imds-guard is left\n'}`);
   return problems.length > 0 || left.length > 0 ? EXIT.unknown : 0;
 };
+
+/** What comes later in a ruleset tells that the earlier is ours: so after a failure the rest of that ruleset stays. */
+async function carryOutInOrder(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {
+  const problems = new Map<string, string[]>();
+  for (const step of steps) {
+    const ruleset = step.do === 'restore' ? `${step.family} ${step.backend}` : step.do;
+    if (problems.get(ruleset)?.length) continue;
+    problems.set(ruleset, await carryOut(firewall, [step]));
+  }
+  return [...problems.values()].flat();
+}

@@ -18,7 +18,7 @@ if [ -d ${directory} ] && [ ! -L ${directory} ]; then
   copy=$(mktemp -d /run/programs.XXXXXX)
   mount --bind ${directory} $copy
   links=$(mktemp -d /run/links.XXXXXX)
-  for one in $copy/*; do [ ! -e "$one" ] || ln -s "$one" $links/; done
+  [ -z "$(ls $copy)" ] || ln -s $copy/* $links/
   (cd $links; rm -f ${patterns.join(' ')})
   mounts="$mounts $links:${directory}"
 fi`,

@@ -7,7 +7,7 @@ const canonical = (line: string, family: Family = 'ipv4'): string => ruleText(ru
 
 t.test('what was written, as iptables-save prints it (measured)', async (t) => {
   const forms: readonly (readonly [string, string, Family?])[] = [
-    ['-A FORWARD -i eni+ -d 192.0.2.7 -s 0/0 -j DROP', '-A FORWARD -s 0/0 -d 192.0.2.7/32 -i eni+ -j DROP'],
+    ['-A FORWARD -i eni+ -d 192.0.2.7 -s 0/0 -j DROP', '-A FORWARD -d 192.0.2.7/32 -i eni+ -j DROP'],
     ['-A FORWARD -i eni+ -d 192.0.2.7 -s 0.0.0.0/0 -j DROP', '-A FORWARD -d 192.0.2.7/32 -i eni+ -j DROP'],
     ['-A FORWARD -p tcp --dport 80 -j REJECT', '-A FORWARD -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable'],
     ['-A FORWARD -j REJECT', '-A FORWARD -j REJECT --reject-with icmp6-port-unreachable', 'ipv6'],

@@ -55,6 +55,7 @@ t.test('names are what the kernel compares, letter by letter', async (t) => {
       const [inTaken, inLeft] = [taken, left].map((part) => names.filter((name) => part !== undefined && hasName(part, name)));
       if (String(inTaken) !== String(expected.filter((name) => takes(text, name)))) return t.fail(`taken by ${text} from ${first}`, { seed, round });
       if (String(inLeft) !== String(expected.filter((name) => !takes(text, name)))) return t.fail(`left by ${text} of ${first}`, { seed, round });
+      if (inTaken!.length === 0 && taken === undefined && left !== set) return t.fail(`a copy where ${text} takes nothing of ${first}`, { seed, round });
       const keep = random.pick(['taken', 'left'] as const);
       set = keep === 'taken' ? taken : left;
       expected = expected.filter((name) => takes(text, name) === (keep === 'taken'));
@@ -119,6 +120,7 @@ t.test('addresses', async (t) => {
   t.same(addressBlock('ipv4', '10.0.0.0/255.0.0.0'), addressBlock('ipv4', '10.0.0.0/8'));
   t.same(addressBlock('ipv4', '0.0.0.0/0'), [0, 2 ** 32]);
   t.equal(addressBlock('ipv4', '169.254.0.254/255.255.0.255'), undefined, 'a mask with holes is no block');
+  t.same(addressBlock('ipv4', '0/0'), [0, 2 ** 32]);
   t.equal(addressBlock('ipv4', 'imds.internal'), undefined);
   t.equal(addressBlock('ipv4', '10.0.0.0/33'), undefined);
   t.equal(addressBlock('ipv4', '10.0.0.0/'), undefined);

@@ -48,6 +48,7 @@ const table: readonly (readonly [what: string, rules: string, answer: string])[]
   ['a match nobody knows, below', `${IMDS_DROP}\n-A FORWARD -m newthing --with 1 -j ACCEPT`, 'blocked'],
   ['a match nobody knows, of other packets', `-A FORWARD -p udp -m newthing --with 1 -j ACCEPT\n${IMDS_DROP}`, 'blocked'],
   ['a chance that is negated is a chance', `-A FORWARD -m statistic --mode random ! --probability 0.5 -j ACCEPT\n${IMDS_DROP}`, 'unknown: doubt'],
+  ['a negation of what asks nothing', `-A FORWARD -m comment ! --comment x -j ACCEPT\n${IMDS_DROP}`, 'unknown: doubt'],
   ['a match without its options', '-A FORWARD -d 169.254.169.254/32 -m limit -j DROP', 'unknown: doubt'],
   ['a reverse path is a matter of routes', '-A FORWARD -d 169.254.169.254/32 -m rpfilter -j DROP', 'unknown: doubt'],
   ['a counter that may have a quota', '-A FORWARD -d 169.254.169.254/32 -m nfacct --nfacct-name q -j DROP', 'unknown: doubt'],

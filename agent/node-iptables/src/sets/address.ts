@@ -68,6 +68,8 @@ export function addressBlock(family: Family, text: string): IntervalSet | undefi
   const slash = text.indexOf('/');
   const base = parseAddress(family, slash < 0 ? text : text.slice(0, slash));
   const length = slash < 0 ? BITS[family] : prefixLength(family, text.slice(slash + 1));
+  // iptables does not look at what stands before `/0` (xtables_ipparse_any): `0/0`, `any/0`.
+  if (length === 0) return EVERY_ADDRESS[family];
   if (base === undefined || length === undefined) return undefined;
   if (typeof base === 'number') {
     const size = 2 ** (32 - length);
