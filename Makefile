@@ -30,7 +30,7 @@ demo: build ## pods reach IMDS, the documented rules, how they fail, and what th
 fuzz: setup ## random rules against the kernel: make fuzz RUNS=20000 SEED=7
 	@$(if $(RUNS),RUNS=$(RUNS)) $(if $(SEED),SEED=$(SEED)) $(NODE) test/run.ts fuzz
 
-bench: setup ## how long a pass takes, and what it costs
+bench: build ## how long a pass takes, and what it costs
 	@$(NODE) test/lab/sandbox.ts $(NODE) test/bench/bench.ts
 
 reasons: setup ## agent/commands/reasons.md from the list in the code

@@ -9,6 +9,8 @@ export interface Links {
   /** Patterns of links that lead into other namespaces. */
   readonly patterns: readonly FoundPattern[];
   readonly assumed: readonly string[];
+  /** Pods that are bridged to the network outside, and so need not be routed. */
+  readonly bypasses: readonly string[];
   /** BPF and other programs on links of the given patterns. */
   readonly programsOn: (patterns: readonly string[]) => Promise<LinkPrograms>;
 }
@@ -38,6 +40,7 @@ export async function readLinks(print: Print, procNet: string): Promise<Links> {
     all,
     patterns: all.filter((link) => leadsToPod(link) && !uplinks.has(link.ifname)).map((link) => ({ pattern: patternOf(link.ifname), from: `${link.ifname} on this node` })).filter(firstOfPattern),
     assumed: text === undefined ? ['pod interfaces were not listed: the program ip is not installed'] : [],
+    bypasses: bridgedOut(all, uplinks),
     programsOn: (patterns) => programsOn(print, all, patterns),
   };
 }
@@ -63,6 +66,19 @@ export function parseLinks(text: string): Link[] {
 
 /** A veth whose other end is in another namespace and that is no port of a bridge: a pod's, routed by the node. */
 const leadsToPod = (link: Link): boolean => link.linkinfo?.info_kind === 'veth' && link.link_netnsid !== undefined && link.master === undefined;
+
+/**
+ * A bridge hands frames from port to port, past every hook of IP (unless br_netfilter is told otherwise): measured, a pod
+ * on a bridge with the uplink gets 200. A bridge of pods alone (docker0, cni0) leads nowhere by itself.
+ */
+function bridgedOut(all: readonly Link[], uplinks: ReadonlySet<string>): string[] {
+  const leadsOut = (bridge: string): boolean =>
+    uplinks.has(bridge) || all.some((link) => link.master === bridge && (uplinks.has(link.ifname) || CARDS.has(link.linkinfo?.info_kind ?? 'card')));
+  return all
+    .filter((link) => link.linkinfo?.info_kind === 'veth' && link.link_netnsid !== undefined && link.master !== undefined && leadsOut(link.master))
+    .map((link) => `${link.ifname} is a port of the bridge ${link.master}, which leads out of the node: its packets need not be routed`);
+}
+const CARDS: ReadonlySet<string> = new Set(['card', 'bond', 'team', 'vlan']);
 
 /** Prefixes that CNI plugins give to host interfaces; the VPC CNI's IPv4 egress makes `veth` and 8 hex digits. */
 const CNI_PREFIXES = ['eni', 'vlan', 'veth', 'cali', 'lxc', 'azv', 'gke', 'cni', 'weave', 'flannel'] as const;

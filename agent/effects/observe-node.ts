@@ -52,6 +52,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
     bypasses: [
       ...ways.filter(({ redirects }) => redirects).map(({ place }) => place),
       ...programs.bypasses,
+      ...links.bypasses,
       ...ipvsBypasses(sources.procNet),
       ...(await bypassesOfPods(sources.print, links)),
     ].filter((text, at, all) => all.indexOf(text) === at),

@@ -4,7 +4,7 @@ import { makeLab } from '../lab/lab.ts';
 import { answersOf, apply, backends, check, dies, expected, families, fates, foreign, guard, imds, iptables, must, passes, programOf, remove, restore, rules, saved, world } from './guard.ts';
 
 for (const backend of backends) {
-  t.test(`${backend}: every kind of pod is blocked, the node is not, and it stays so`, async (t) => {
+  await t.test(`${backend}: every kind of pod is blocked, the node is not, and it stays so`, async (t) => {
     const lab = await makeLab({
       pods: { ordinary: 'eni', branch: 'vlan', six: 'v6', prefixed: { kind: 'eni', prefix: 'azv' }, strange: { kind: 'eni', prefix: 'pod' } },
       hopLimit: 2,
@@ -30,7 +30,7 @@ for (const backend of backends) {
     const seen = await lab.seen();
     t.same(new Set(seen.map(({ from }) => from)), new Set(['10.0.0.10']), 'IMDS has seen nobody but the node');
 
-    t.test('what auditors look for is literally there', async (t) => {
+    await t.test('what auditors look for is literally there', async (t) => {
       for (const family of families) {
         await iptables(lab, backend, `-C FORWARD -i eni+ -d ${imds[family]} -j DROP`, family);
         await iptables(lab, backend, `-t mangle -C POSTROUTING -o vlan+ -d ${imds[family]} -j DROP`, family);
@@ -38,7 +38,7 @@ for (const backend of backends) {
       }
     });
 
-    t.test('a second apply writes nothing, and says so', async (t) => {
+    await t.test('a second apply writes nothing, and says so', async (t) => {
       const before = await world(lab);
       const again = await apply(lab, ['--backend', backend]);
       t.match(again, { exitCode: 0, value: { steps: [], problems: [], answer: 'blocked' } });
@@ -47,7 +47,7 @@ for (const backend of backends) {
       t.equal(await world(lab), before);
     });
 
-    t.test('the rules survive iptables-save | iptables-restore', async (t) => {
+    await t.test('the rules survive iptables-save | iptables-restore', async (t) => {
       const before = await saved(lab, backend);
       for (const family of families) {
         const file = await must(lab, `${programOf(family, backend)}-save`);
@@ -61,7 +61,7 @@ for (const backend of backends) {
       t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
     });
 
-    t.test('remove lets everybody pass again', async (t) => {
+    await t.test('remove lets everybody pass again', async (t) => {
       t.match(await remove(lab), { exitCode: 0, value: { dryRun: false, problems: [], left: [] } });
       t.equal(await rules(lab), '');
       t.same(await fates(lab, ['node', ...pods], 5000), expected(pods, 'reached'));
@@ -70,7 +70,7 @@ for (const backend of backends) {
     });
   });
 
-  t.test(`${backend}: among foreign rules of many kinds`, async (t) => {
+  await t.test(`${backend}: among foreign rules of many kinds`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
     t.teardown(lab.remove);
     for (const family of families) for (const table of Object.values(foreign(family))) await restore(lab, backend, table, family);
@@ -79,7 +79,7 @@ for (const backend of backends) {
     const [before, beforeWorld] = [await rules(lab), await world(lab)];
     t.match(before, 'a \\"quoted\\" \\\\ it');
 
-    t.test('--dry-run changes nothing, and prints what would be sent', async (t) => {
+    await t.test('--dry-run changes nothing, and prints what would be sent', async (t) => {
       const dry = await apply(lab, ['--backend', backend, '--dry-run']);
       t.match(dry, { exitCode: 1, value: { dryRun: true, answer: 'open', problems: [] } });
       const text = await guard(lab, ['apply', '--backend', backend, '--dry-run']);
@@ -91,11 +91,11 @@ for (const backend of backends) {
       for (const step of dry.value.steps) for (const line of (step.do === 'restore' ? step.payload : step.script).trimEnd().split('\n')) t.ok(text.stdout.includes(`    ${line}\n`), line);
     });
 
-    t.test('everybody is blocked', async (t) => {
+    await t.test('everybody is blocked', async (t) => {
       t.same(await fates(lab, ['node', ...Object.values(lab.pods)]), expected(Object.values(lab.pods), 'timeout'));
     });
 
-    t.test('remove --dry-run changes nothing; remove leaves the rest byte for byte', async (t) => {
+    await t.test('remove --dry-run changes nothing; remove leaves the rest byte for byte', async (t) => {
       const applied = await world(lab);
       const dry = await remove(lab, ['--dry-run']);
       t.match(dry, { exitCode: 0, value: { dryRun: true } });
@@ -107,7 +107,7 @@ for (const backend of backends) {
       t.same((await remove(lab)).value.steps, [], 'a second remove has nothing to do');
     });
 
-    t.test("an operator's own documented rule stays when ours go", async (t) => {
+    await t.test("an operator's own documented rule stays when ours go", async (t) => {
       await iptables(lab, backend, `-I ${documented}`);
       await iptables(lab, backend, `-t mangle -A POSTROUTING -d ${imds.ipv4} -o vlan+ -j DROP`);
       const theirs = await rules(lab);
@@ -123,7 +123,7 @@ for (const backend of backends) {
       t.ok(await passes(lab, lab.pods.six), 'and for no others, as before');
     });
 
-    t.test("an operator's rule stays though ours took the top above it", async (t) => {
+    await t.test("an operator's rule stays though ours took the top above it", async (t) => {
       const theirs = await rules(lab);
       t.match(await apply(lab, ['--backend', backend]), { exitCode: 0 });
       for (const table of ['filter', 'mangle']) await iptables(lab, backend, `-t ${table} -I FORWARD 1 -i eni+ -m comment --comment rival -j ACCEPT`);

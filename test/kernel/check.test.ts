@@ -8,7 +8,7 @@ t.setTimeout(120_000);
 const drop = `-d ${imds.ipv4} -i eni+ -j DROP`;
 
 for (const backend of backends) {
-  t.test(`${backend}: the documented rules, and an ACCEPT above and below them`, async (t) => {
+  await t.test(`${backend}: the documented rules, and an ACCEPT above and below them`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
     t.teardown(lab.remove);
     const other = backend === 'nft' ? 'legacy' : 'nft';
@@ -25,7 +25,7 @@ for (const backend of backends) {
     t.ok(await passes(lab, lab.pods.six));
     t.ok(await passes(lab, lab.pods.six, { family: 6 }));
 
-    t.test('an ACCEPT above, by way of a chain as Calico has it', async (t) => {
+    await t.test('an ACCEPT above, by way of a chain as Calico has it', async (t) => {
       await restore(lab, backend, [
         '*filter', ':cali-FORWARD - [0:0]', ':cali-from-wl-dispatch - [0:0]',
         '-I FORWARD 1 -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FORWARD',
@@ -54,7 +54,7 @@ for (const backend of backends) {
       t.ok(await dies(lab, lab.pods.ordinary));
     });
 
-    t.test(`a drop in ${other}, too, holds when the first goes`, async (t) => {
+    await t.test(`a drop in ${other}, too, holds when the first goes`, async (t) => {
       await iptables(lab, other, `-A FORWARD -d ${imds.ipv4} -j DROP`);
       await iptables(lab, backend, '-I FORWARD 1 -j ACCEPT');
       const { value } = await check(lab);
@@ -67,13 +67,13 @@ for (const backend of backends) {
     });
   });
 
-  t.test(`${backend}: positions are taken again only where a packet could pass`, async (t) => {
+  await t.test(`${backend}: positions are taken again only where a packet could pass`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
     t.teardown(lab.remove);
     const backendArgs = ['--backend', backend];
     t.match(await apply(lab, backendArgs), { exitCode: 0 });
 
-    t.test('a foreign REJECT on line 1, as the VPC CNI puts it: apply does not fight for the line', async (t) => {
+    await t.test('a foreign REJECT on line 1, as the VPC CNI puts it: apply does not fight for the line', async (t) => {
       await iptables(lab, backend, '-I FORWARD 1 ! -i eth0 -d 169.254.172.0/22 -m comment --comment "AWS" -m conntrack --ctstate NEW -j REJECT'.replaceAll('"', ''));
       await iptables(lab, backend, '-I FORWARD 1 -i eni+ -m comment --comment rival -j ACCEPT');
       const before = await world(lab);
@@ -82,7 +82,7 @@ for (const backend of backends) {
       t.ok(await dies(lab, lab.pods.ordinary));
     });
 
-    t.test('an ACCEPT above both layers: apply takes its positions, once', async (t) => {
+    await t.test('an ACCEPT above both layers: apply takes its positions, once', async (t) => {
       const live = await (async () => {
         await iptables(lab, backend, '-t mangle -I FORWARD 1 -i eni+ -m comment --comment rival -j ACCEPT');
         return lab.openLive(lab.pods.ordinary);
@@ -101,7 +101,7 @@ for (const backend of backends) {
       t.equal(await world(lab), before, 'a second apply writes nothing');
     });
 
-    t.test('an ACCEPT for established connections on top of both', async (t) => {
+    await t.test('an ACCEPT for established connections on top of both', async (t) => {
       for (const table of ['filter', 'mangle']) await iptables(lab, backend, `-t ${table} -I FORWARD 1 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`);
       t.match(await check(lab), { exitCode: 0, value: { answer: 'blocked', reason: 'LiveConnectionsPass' } });
       t.match(await apply(lab, backendArgs), { exitCode: 0, value: { answer: 'blocked', reason: 'EveryPacketDropped' } });

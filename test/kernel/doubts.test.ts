@@ -89,8 +89,27 @@ t.test('a BPF filter on a pod interface: a doubt, whatever it does', async (t) =
   await doubted(t, lab, 'MayBypassNetfilter', new RegExp(`bpf filter on ${hostInterface}`));
 });
 
+t.test('a pod on a bridge that the uplink is a port of: its frames need not be routed', async (t) => {
+  const lab = await guarded(t);
+  const { hostInterface, namespace } = lab.pods.ordinary;
+  const ip = async (lines: string, ...before: readonly string[]): Promise<void> => {
+    for (const line of lines.split('; ')) await must(lab, 'ip', ...before, ...line.split(' '));
+  };
+  await ip('link add cni0 type bridge; link set cni0 up');
+  t.match(await check(lab), { exitCode: 0 }, 'a bridge alone is no doubt');
+  await ip(`link set ${lab.pods.other.hostInterface} master cni0`);
+  t.match(await check(lab), { exitCode: 0 }, 'nor one of pods alone');
+  await ip(`link add br0 type bridge; link set br0 up; link set ${hostInterface} master br0; link set ens5 master br0`);
+  await ip('addr flush dev ens5; addr add 10.0.0.10/24 dev br0; route replace 169.254.169.254 dev br0; route replace default via 10.0.0.1 dev br0');
+  await ip('addr add 10.0.0.77/24 dev eth0; route replace 169.254.169.254 dev eth0 src 10.0.0.77', '-n', namespace);
+  // Where br_netfilter is loaded it may be told to show bridged packets to iptables: the default of some kernels.
+  await must(lab, 'sh', '-c', 'for one in /proc/sys/net/bridge/bridge-nf-call-iptables; do [ ! -e $one ] || echo 0 >$one; done');
+  t.ok(await passes(lab, lab.pods.ordinary), 'a real packet');
+  await doubted(t, lab, 'MayBypassNetfilter', new RegExp(`${hostInterface} is a port of the bridge br0`));
+});
+
 for (const backend of backends) {
-  t.test(`${backend}: packets that are sent to the node, as kube2iam does it`, async (t) => {
+  await t.test(`${backend}: packets that are sent to the node, as kube2iam does it`, async (t) => {
     const lab = await guarded(t);
     const dnat = `-d ${imds.ipv4} -i eni+ -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.10:8181`;
     await iptables(lab, backend, `-t nat -A PREROUTING ${dnat}`);

@@ -109,9 +109,8 @@ const bare = (text: string): string =>
  * was deleted and written again is another one.
  */
 export async function world(lab: Node): Promise<string> {
-  const parts: string[] = [];
-  for (const backend of backends) for (const family of families) parts.push(`${backend} ${family}\n${await saved(lab, backend, family)}`);
-  const listed = await must(lab, 'nft', '-a', 'list', 'ruleset');
+  const saves = backends.flatMap((backend) => families.map(async (family) => `${backend} ${family}\n${await saved(lab, backend, family)}`));
+  const [listed, ...parts] = await Promise.all([must(lab, 'nft', '-a', 'list', 'ruleset'), ...saves]);
   return [...parts, listed.replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0')].join('');
 }
 

@@ -9,7 +9,7 @@ t.setTimeout(120_000);
 const OTHER_TABLE = 'table inet imds-guard';
 
 for (const backend of backends) {
-  t.test(`${backend}: --layout chain keeps every DROP in IMDS-GUARD`, async (t) => {
+  await t.test(`${backend}: --layout chain keeps every DROP in IMDS-GUARD`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
     t.teardown(lab.remove);
     const pods = Object.values(lab.pods);
@@ -32,7 +32,7 @@ for (const backend of backends) {
     t.match(await apply(lab, chain), { exitCode: 0, value: { steps: [] } });
     t.equal(await world(lab), applied);
 
-    t.test('a chain that somebody emptied is filled again', async (t) => {
+    await t.test('a chain that somebody emptied is filled again', async (t) => {
       for (const table of ['filter', 'mangle']) await iptables(lab, backend, `-t ${table} -F IMDS-GUARD`);
       t.ok(await passes(lab, lab.pods.ordinary));
       t.match(await check(lab), { exitCode: 1 });
@@ -40,7 +40,7 @@ for (const backend of backends) {
       t.ok(await dies(lab, lab.pods.ordinary));
     });
 
-    t.test('one to which somebody added an ACCEPT, too', async (t) => {
+    await t.test('one to which somebody added an ACCEPT, too', async (t) => {
       for (const table of ['filter', 'mangle']) await iptables(lab, backend, `-t ${table} -I IMDS-GUARD -i eni+ -j ACCEPT`);
       t.ok(await passes(lab, lab.pods.ordinary));
       t.match(await apply(lab, chain), { exitCode: 0 });
@@ -52,7 +52,7 @@ for (const backend of backends) {
     t.equal(await rules(lab), before);
   });
 
-  t.test(`${backend}: from one layout to the other nothing of the first stays, and nobody gets through`, async (t) => {
+  await t.test(`${backend}: from one layout to the other nothing of the first stays, and nobody gets through`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
     t.teardown(lab.remove);
     const pods = Object.values(lab.pods);
@@ -75,7 +75,7 @@ for (const backend of backends) {
     t.equal(await rules(lab), '');
   });
 
-  t.test(`${backend}: a change of layout leaves an operator's own documented rules`, async (t) => {
+  await t.test(`${backend}: a change of layout leaves an operator's own documented rules`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni' } });
     t.teardown(lab.remove);
     await t.test('those that were there before us', async (t) => {
@@ -116,7 +116,7 @@ t.test('--action reject refuses at once', async (t) => {
   t.same((await apply(lab, reject)).value.steps, [], 'a second time: nothing to write');
   t.equal(await world(lab), before);
 
-  t.test('a table of ours that somebody changed is made anew', async (t) => {
+  await t.test('a table of ours that somebody changed is made anew', async (t) => {
     await nft(lab, 'insert rule inet imds-guard forward iifname "eni*" accept\n');
     t.match(await apply(lab, reject), { exitCode: 0, value: { steps: [{ do: 'nft' }] } });
     t.notMatch(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'), 'eni*');
@@ -130,7 +130,7 @@ t.test('--action reject refuses at once', async (t) => {
     t.match(await lab.request(lab.pods.ordinary), { fate: 'refused', code: 'ECONNREFUSED' });
   });
 
-  t.test('with action drop again the table goes, and with remove', async (t) => {
+  await t.test('with action drop again the table goes, and with remove', async (t) => {
     t.match(await apply(lab), { exitCode: 0, value: { answer: 'blocked' } });
     t.notMatch(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
     t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
@@ -173,4 +173,6 @@ t.test('reject where nft is missing: a clear error, and nothing changed', async 
 });
 
 /** Where a rule of ours stands among the others of ours is no promise. */
-const sorted = (text: string): string => text.split('\n').sort().join('\n');
+function sorted(text: string): string {
+  return text.split('\n').sort().join('\n');
+}

@@ -154,7 +154,7 @@ async function somebodyWaits(): Promise<void> {
 }
 
 for (const family of families) {
-  t.test(`${family}: a table of iptables-nft that holds what only nft can say`, async (t) => {
+  await t.test(`${family}: a table of iptables-nft that holds what only nft can say`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', six: 'v6' } });
     t.teardown(lab.remove);
     const pod = family === 'ipv4' ? lab.pods.ordinary : lab.pods.six;

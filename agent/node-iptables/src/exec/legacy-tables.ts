@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import type { Family } from '../sets/address.ts';
 
 /**
@@ -8,7 +8,7 @@ import type { Family } from '../sets/address.ts';
  */
 export async function legacyTables(family: Family, procNet = '/proc/net'): Promise<readonly string[] | 'unreadable'> {
   try {
-    return tableNames(await readFile(legacyTablesFile(family, procNet), 'utf8'));
+    return tableNames(readFileSync(legacyTablesFile(family, procNet), 'utf8'));
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return [];
     if (hasCode(error, 'EACCES') || hasCode(error, 'EPERM')) return 'unreadable';

@@ -109,6 +109,10 @@ class LazyRule implements TracedRule {
     const { src, dst } = (this.blocks ??= leadingBlocks(this.rule.uncut, this.family));
     return (dst !== undefined && apart(dst, packet.dst)) || (src !== undefined && apart(src, packet.src));
   }
+  get leavesAlone(): boolean {
+    const target = onlyVerdict(this.rule.uncut);
+    return target !== undefined && !this.table.chains.has(target);
+  }
   get text(): string {
     return ruleText(this.rule, this.family);
   }
@@ -123,6 +127,13 @@ class LazyRule implements TracedRule {
 
 /** nft can make a chain DROP, and iptables-nft-save prints a jump to it as `-j DROP` (seen with 1.8.9). */
 const eitherOf = (target: string): Action => ({ do: 'unread', why: `${target} is a target and a chain here, and the text does not tell which is meant` });
+
+/** ACCEPT, DROP or RETURN where a line ends in that and has no other -j, not even in a comment. */
+function onlyVerdict(line: string | undefined): string | undefined {
+  if (line === undefined || line.includes('-g ') || line.includes('--jump') || line.includes('--goto') || line.indexOf('-j ') !== line.lastIndexOf('-j ')) return undefined;
+  return VERDICTS.find((verdict) => line.endsWith(` -j ${verdict}`) || line === `-j ${verdict}`);
+}
+const VERDICTS = ['ACCEPT', 'DROP', 'RETURN'] as const;
 
 interface Blocks {
   readonly src: IntervalSet | undefined;

@@ -131,6 +131,7 @@ function changesPackets(base: BaseChain, group: readonly BaseChain[]): boolean {
     if (!chain || seen.has(chain.name)) return false;
     seen.add(chain.name);
     return chain.rules.some((rule) =>
+      !rule.leavesAlone &&
       rule.programs.some((program) => {
         for (let step: typeof program | undefined = program; step; step = step.then) {
           const act = step.act;

@@ -52,6 +52,8 @@ export interface TracedRule {
   readonly programs: readonly Program[];
   /** A glance that may settle, before the rule is read, that it takes no packet of the class. Never wrong when true. */
   readonly misses?: (packet: PacketClass) => boolean;
+  /** A glance that may settle, before the rule is read, that it marks no packet and calls no chain. */
+  readonly leavesAlone?: boolean;
 }
 
 export interface TracedChain {
