@@ -4,6 +4,7 @@ import { nativeOnly } from '../core/native-tables.ts';
 import type { Settings } from '../core/settings.ts';
 import { type Links, readLinks } from './links.ts';
 import { bypassesOfPods } from './pod-namespaces.ts';
+import { hostBackend } from './host-backend.ts';
 import { ipvsBypasses } from './ipvs.ts';
 import { hasFamily } from './kernel.ts';
 import { cniPattern } from './cni-config.ts';
@@ -30,11 +31,11 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   const failures: Failure[] = [];
   const assumed: string[] = [];
   const vpcCni = cniPattern(sources.cniDirectory);
-  const [saved, chains, links, hostBackend] = await Promise.all([
+  const [saved, chains, links, backend] = await Promise.all([
     Promise.all(present.flatMap((family) => (['nft', 'legacy'] as const).map((backend) => saveOf(sources.firewall, family, backend, failures, assumed)))),
     listNft(sources.firewall, ['list chains; list flowtables'], failures, assumed),
     readLinks(sources.print, sources.procNet),
-    sources.forWriting && settings.backend === 'auto' ? defaultBackend(sources.firewall) : undefined,
+    sources.forWriting && settings.backend === 'auto' ? hostBackend(sources.firewall) : undefined,
   ]);
   const rulesets = saved.filter((ruleset) => ruleset !== undefined);
   forgiveMissing(failures, assumed, rulesets);
@@ -60,7 +61,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
     families: present,
     startMark: programs.mayMark || ways.some(({ marks }) => marks) ? undefined : 0,
     assumed: [...assumed, ...links.assumed, ...programs.assumed],
-    hostBackend,
+    hostBackend: backend,
   };
 }
 
@@ -110,15 +111,6 @@ async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: re
   const read = listed.filter((one) => one !== undefined);
   if (read.length < listed.length) return undefined;
   return nativeOnly({ tables: read.flatMap(({ tables }) => tables), unread: read.flatMap(({ unread }) => unread) }, rulesets);
-}
-
-async function defaultBackend(firewall: Firewall): Promise<Backend | undefined> {
-  try {
-    return (await firewall.version('ipv4', 'default')).backend;
-  } catch {
-    // Only breaks a tie between backends; that the programs are missing is told where they are needed.
-    return undefined;
-  }
 }
 
 const REASON_OF: Readonly<Record<string, Failure['reason']>> = {

@@ -78,9 +78,14 @@ function anything(statement: unknown): Step[] {
   return [...ask(unread), ...perform({ do: 'unread', why: unread.is === 'maybe' ? unread.why : '' })];
 }
 
-/** `{"xt": {"type": "match", "name": "comment"}}`: an extension of iptables, without its options. */
-const readCompatible = (statement: unknown, body: unknown): Step[] =>
-  member(body, 'type') === 'match' ? ask(unreadTest(statementWords(statement))) : anything(statement);
+/**
+ * `{"xt": {"type": "match", "name": "comment"}}`: an extension of iptables, without its options. A comment asks nothing
+ * (xt_comment.c: comment_mt returns true).
+ */
+function readCompatible(statement: unknown, body: unknown): Step[] {
+  if (member(body, 'type') !== 'match') return anything(statement);
+  return member(body, 'name') === 'comment' ? [] : ask(unreadTest(statementWords(statement)));
+}
 
 /** A full set ends the rule before what follows (nft_dynset_eval: NFT_BREAK), so the rest is not certain to happen. */
 const readSetUpdate = (body: unknown, kind: 'set' | 'map'): Step[] =>
