@@ -81,7 +81,9 @@ writeFileSync(
   join(dist, 'imds-guard'),
   `#!/bin/sh
 # Starts the bundle with the Node it was built for. Nothing from the caller's environment may load code into it.
-here=$(dirname -- "$(readlink -f -- "$0")")
+# Without a link to follow, no process is started to find out where this is.
+if test -h "$0"; then self=$(readlink -f -- "$0"); else self=$0; fi
+case $self in */*) here=\${self%/*} ;; *) here=. ;; esac
 unset NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS NODE_REPL_EXTERNAL_MODULE NODE_V8_COVERAGE
 exec "$here/node" "$here/start.cjs" "$@"
 `,
