@@ -33,8 +33,17 @@ export const apply: Command = async (context) => {
   return finish(context, now, [...first, ...again], problems, false);
 };
 
-/** Each step by itself: a layer that cannot be written does not keep the others from it. */
+/**
+ * Each step by itself: a layer that cannot be written does not keep the others from it. The families wait for each other
+ * no longer than the kernel makes them.
+ */
 export async function carryOut(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {
+  const lanes = (['ipv4', 'ipv6'] as const).map((family) => steps.filter((step) => step.do === 'restore' && step.family === family));
+  const problems = (await Promise.all(lanes.map((lane) => inTurn(firewall, lane)))).flat();
+  return [...problems, ...(await inTurn(firewall, steps.filter((step) => step.do === 'nft')))];
+}
+
+async function inTurn(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {
   const problems: string[] = [];
   for (const step of steps) {
     try {

@@ -1,4 +1,4 @@
-import { type Family, type Ruleset, type Table, ruleText } from 'node-iptables';
+import { type Family, type Rule, type Ruleset, type Table, ruleText } from 'node-iptables';
 import { IMDS_BLOCK } from './addresses.ts';
 import { type DesiredRule, OWN_CHAIN, OWN_TAG, desired } from './desired.ts';
 import { DEFAULT_SETTINGS } from './settings.ts';
@@ -23,7 +23,7 @@ export function ownRules(ruleset: Ruleset, table: Table): OwnRule[] {
   return [...table.chains.values()].flatMap((chain) =>
     chain.name === OWN_CHAIN || chain.name === FOUND_CHAIN
       ? []
-      : chain.rules.flatMap((rule): OwnRule[] => {
+      : chain.rules.filter(mayBeOurs).flatMap((rule): OwnRule[] => {
           const text = ruleText(rule, ruleset.family);
           const target = text.endsWith(' -j DROP') ? 'DROP' : OWN_CHAIN;
           if (carriesTag(text, ruleset.family)) return [{ text, because: 'carries our tag', target }];
@@ -36,9 +36,13 @@ export function ownRules(ruleset: Ruleset, table: Table): OwnRule[] {
   );
 }
 
+/** A glance at the line before it is read: in a large table hardly any rule names IMDS or us. */
+const mayBeOurs = ({ uncut }: Rule): boolean =>
+  uncut === undefined || uncut.includes(OWN_TAG) || uncut.includes(OWN_CHAIN) || Object.values(IMDS_BLOCK).some((block) => uncut.includes(block));
+
 export const wroteBefore = (ruleset: Ruleset): boolean =>
   [...ruleset.tables.values()].some(
-    ({ chains }) => chains.has(OWN_CHAIN) || [...chains.values()].some((chain) => chain.rules.some((rule) => rule.words.includes(OWN_TAG))),
+    ({ chains }) => chains.has(OWN_CHAIN) || [...chains.values()].some((chain) => chain.rules.some((rule) => mayBeOurs(rule) && rule.words.includes(OWN_TAG))),
   );
 
 /**
@@ -47,12 +51,12 @@ export const wroteBefore = (ruleset: Ruleset): boolean =>
  */
 const wroteDocumented = (ruleset: Ruleset): boolean =>
   [...(ruleset.tables.get('mangle')?.chains.values() ?? [])].some(
-    ({ name, rules }) => name !== OWN_CHAIN && rules.some((rule) => rule.words.includes(OWN_TAG) && rule.words.at(-1) === 'DROP'),
+    ({ name, rules }) => name !== OWN_CHAIN && rules.some((rule) => mayBeOurs(rule) && rule.words.includes(OWN_TAG) && rule.words.at(-1) === 'DROP'),
   );
 
 /** How often a rule is there, whoever wrote it. */
 export const copiesOf = (rule: DesiredRule, ruleset: Ruleset | undefined): number =>
-  ruleset?.tables.get(rule.table)?.chains.get(rule.chain)?.rules.filter((one) => ruleText(one, rule.family) === rule.text).length ?? 0;
+  ruleset?.tables.get(rule.table)?.chains.get(rule.chain)?.rules.filter((one) => mayBeOurs(one) && ruleText(one, rule.family) === rule.text).length ?? 0;
 
 /** Whether one of the copies is not on record as somebody else's. */
 export const hasOwnCopy = (rule: DesiredRule, ruleset: Ruleset): boolean => copiesOf(rule, ruleset) > foundCopiesOf(rule, ruleset);

@@ -12,6 +12,10 @@ export const EMPTY: IntervalSet = [];
 /** The set of all values from `from` up to, not including, `below`. */
 export const interval = (from: Bound, below: Bound): IntervalSet => (from < below ? [from, below] : EMPTY);
 
+/** Whether it holds one value and no more. */
+export const isOne = (set: IntervalSet): boolean =>
+  set.length === 2 && (typeof set[0] === 'bigint' ? set[0] + 1n : set[0]! + 1) === set[1];
+
 export const isEmpty = (set: IntervalSet): boolean => set.length === 0;
 
 /** Any list of [from, below) pairs, in any order and overlapping, as a set. */

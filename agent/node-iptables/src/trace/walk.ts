@@ -1,6 +1,8 @@
 import {
   CT_STATE,
   CT_STATUS,
+  EVERY_PORT,
+  EVERY_PROTO,
   type Doubt,
   type PacketClass,
   doubting,
@@ -11,6 +13,8 @@ import {
 } from '../packet/packet-class.ts';
 import { TOO_FINE, split, surelyNot } from '../packet/test.ts';
 import { UNKNOWN_BITS, takeBits, xmark } from '../sets/bits.ts';
+import { EVERY_ADDRESS } from '../sets/address.ts';
+import { type IntervalSet, isOne } from '../sets/interval-set.ts';
 import type { Action, BaseChain, Program, TracedChain, TracedRule } from './program.ts';
 
 /** What came of the classes that entered a base chain. */
@@ -241,17 +245,20 @@ function simplify(packets: readonly PacketClass[], effort: Effort): PacketClass[
   return kept;
 }
 
-/** Destinations and sources do not change on the way down a chain, other than by being cut finer. */
+/** Classes are only ever cut finer on the way down a chain, so what takes none of them at its head takes none below. */
 function rulesToAsk(chain: TracedChain, live: readonly PacketClass[]): readonly TracedRule[] {
   const [first] = live;
   if (!chain.rulesFor || !first) return chain.rules;
-  return live.every((packet) => packet.dst === first.dst && packet.src === first.src) || sharesDestination(live) ? chain.rulesFor(first) : chain.rules;
+  const alike = (field: 'src' | 'dst' | 'sport' | 'dport' | 'proto'): boolean => live.every((packet) => sameInterval(packet[field], first[field]));
+  if (!live.every(({ toNode }) => toNode === first.toNode)) return chain.rules;
+  const every = { ...first, src: EVERY_ADDRESS[first.family], dst: EVERY_ADDRESS[first.family], sport: EVERY_PORT, dport: EVERY_PORT, proto: EVERY_PROTO };
+  const [address, port] = isOne(first.dst) && alike('dst') ? (['dst', 'dport'] as const) : (['src', 'sport'] as const);
+  if (!isOne(first[address]) || !alike(address)) return chain.rules;
+  const asked = { ...every, [address]: first[address] };
+  return chain.rulesFor(alike(port) && alike('proto') ? { ...asked, [port]: first[port], proto: first.proto } : asked);
 }
 
-const sharesDestination = (packets: readonly PacketClass[]): boolean => {
-  const { dst } = packets[0]!;
-  return dst.length === 2 && packets.every((packet) => packet.dst.length === 2 && packet.dst[0] === dst[0] && packet.dst[1] === dst[1]);
-};
+const sameInterval = (a: IntervalSet, b: IntervalSet): boolean => a === b || (a.length === 2 && b.length === 2 && a[0] === b[0] && a[1] === b[1]);
 
 const missesAll = (rule: TracedRule, packets: readonly PacketClass[]): boolean => {
   for (const packet of packets) if (!rule.misses!(packet)) return false;
