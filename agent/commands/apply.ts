@@ -2,7 +2,7 @@ import { type Firewall, IptablesError } from 'node-iptables';
 import { UsageError } from '../config.ts';
 import { desired } from '../core/desired.ts';
 import type { Observed } from '../core/observed.ts';
-import { type Step, backendFor, hiddenTables, needsReclaim, plan } from '../core/plan.ts';
+import { type Step, backendFor, hiddenTables, needsReclaim, plan, unwrittenFamilies } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
 import { verdict } from '../core/verdict.ts';
 import { printed } from './check.ts';
@@ -21,7 +21,7 @@ export const apply: Command = async (context) => {
   if (context.values['dry-run'] === true) return finish(context, before, first, [], true);
 
   const firewall = await context.firewall();
-  const problems = [...(backend === 'nft' ? hiddenTables(before) : []), ...(await carryOut(firewall, first))];
+  const problems = [...unwrittenFamilies(before, backend), ...(backend === 'nft' ? hiddenTables(before) : []), ...(await carryOut(firewall, first))];
   let now = first.length > 0 ? await context.observe() : before;
   // What was refused a moment ago would be refused again.
   const tried = new Set(first.map((step) => JSON.stringify(step)));

@@ -42,6 +42,7 @@ export function plan(desired: Desired, observed: Observed, backend: Backend, rec
   const steps: Step[] = [];
   for (const family of ['ipv4', 'ipv6'] as const) {
     const ruleset = rulesetsOf(observed).find((one) => one.family === family && one.backend === backend);
+    if (!ruleset && couldNotLook(observed, family)) continue;
     // The order in which `own-rules` can tell what is ours, should we be stopped between the two.
     for (const table of desired.chains.length > 0 ? (['filter', 'mangle'] as const) : (['mangle', 'filter'] as const)) {
       // Blind, each pass would write the same once more.
@@ -63,6 +64,14 @@ export function plan(desired: Desired, observed: Observed, backend: Backend, rec
 }
 
 const rulesetsOf = (observed: Observed): Ruleset[] => observed.rulesets.map((ruleset) => withNativeRules(ruleset, observed.nft));
+
+const couldNotLook = (observed: Observed, family: Family): boolean => observed.failures.some((failure) => failure.family === family || failure.family === 'both');
+
+/** Families whose rules could not be read: nothing is written to them, or each pass would write the same once more. */
+export const unwrittenFamilies = (observed: Observed, backend: Backend): string[] =>
+  (['ipv4', 'ipv6'] as const)
+    .filter((family) => couldNotLook(observed, family) && !observed.rulesets.some((ruleset) => ruleset.family === family && ruleset.backend === backend))
+    .map((family) => `nothing was written for ${family}, because what is there could not be read`);
 
 /** What keeps us from writing, or from finding what we wrote, in words. */
 export const hiddenTables = (observed: Observed): string[] =>

@@ -64,7 +64,7 @@ class TargetVerdict {
     };
     const report = this.asReport(judgements.NEW, states);
     const failures = this.observed.failures.filter(({ family }) => family === 'both' || family === this.target.family);
-    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: this.assumed };
+    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: failures.length > 0 ? [] : this.assumed };
   }
 
   private judgements(): Readonly<Record<State, Judgement>> {
@@ -128,7 +128,7 @@ class TargetVerdict {
 function withoutLooking(report: TargetReport, failures: Observed['failures']): TargetReport {
   const { name, family, interface: pattern, from } = report;
   const unknown: StateAnswers = { NEW: 'unknown', ESTABLISHED: 'unknown', RELATED: 'unknown', INVALID: 'unknown', UNTRACKED: 'unknown' };
-  const doubts = failures.map(({ what, message }): DoubtReport => ({ why: `${what}: ${message}` }));
+  const doubts = failures.map(({ what, message }): DoubtReport => ({ why: message.startsWith(`${what}:`) ? message : `${what}: ${message}` }));
   return { name, family, interface: pattern, from, states: unknown, established: 'unknown', answer: 'unknown', reason: failures[0]!.reason, doubts };
 }
 
