@@ -12,7 +12,7 @@ help: ## list the verbs
 
 setup: system node_modules/.package-lock.json ## what the build and the tests need: system packages and node_modules
 
-build: setup ## dist/imds-guard, the single executable
+build: setup ## dist/imds-guard, with the Node it was built for
 	@$(NODE) agent/build.mjs
 
 check: setup ## types

@@ -45,6 +45,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   const ways = [...(chains ? offPath(chains) : []), ...(nft ? offPath(nft) : [])];
   const podPatterns = [...settings.interfaces, ...settings.branchInterfaces, ...patterns.map(({ pattern }) => pattern)];
   const programs = await links.programsOn(podPatterns);
+  const pods = await bypassesOfPods(sources.print, links);
   for (const family of families) if (!present.includes(family)) assumed.push(`this kernel has no ${family === 'ipv4' ? 'IPv4' : 'IPv6'}, so there is nothing of it to block`);
   return {
     rulesets,
@@ -55,12 +56,12 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
       ...programs.bypasses,
       ...links.bypasses,
       ...ipvsBypasses(sources.procNet),
-      ...(await bypassesOfPods(sources.print, links)),
+      ...pods.bypasses,
     ].filter((text, at, all) => all.indexOf(text) === at),
     patterns,
     families: present,
     startMark: programs.mayMark || ways.some(({ marks }) => marks) ? undefined : 0,
-    assumed: [...assumed, ...links.assumed, ...programs.assumed],
+    assumed: [...assumed, ...links.assumed, ...programs.assumed, ...pods.assumed],
     hostBackend: backend,
   };
 }

@@ -6,24 +6,39 @@ import type { Print } from './observe-node.ts';
  * Pods with an interface that is no veth of this node (macvlan, ipvlan, a whole network card moved in): their packets
  * meet no rule of the node at all (measured: a macvlan pod gets 200 through every layer).
  *
- * Namespaces are found by their processes and under /run/netns. A namespace whose interfaces are all the other ends of
- * veths of ours (by their index) needs no closer look; only the others cost a process each. A thousand small reads of
- * /proc take 3 ms one after another, and ten times that as promises.
+ * Namespaces are found by their processes and under /run/netns. Where the interfaces of all of them are just the other ends
+ * of our veths, one for one (by their index), none needs a closer look; otherwise each costs a process. A thousand small
+ * reads of /proc take 3 ms one after another, and ten times that as promises.
  */
-export async function bypassesOfPods(print: Print, links: Links): Promise<string[]> {
+export async function bypassesOfPods(print: Print, links: Links): Promise<{ bypasses: readonly string[]; assumed: readonly string[] }> {
+  const found = namespacesInSight();
+  const peers = peersOf(links.all);
+  // In a container without the host's processes and /run/netns.
+  if (found.length === 0 && peers.size > 0) return { bypasses: [], assumed: [NOT_IN_SIGHT] };
+  const strange = found.filter((namespace) => !allAreOurVeths(namespace, peers));
+  // A veth whose other end was not met leaves room for another interface to pass for it.
+  const somePeerUnmet = [...peers.values()].some((left) => left > 0);
+  const bypasses: string[] = [];
+  const assumed: string[] = [];
+  for (const namespace of somePeerUnmet ? found : strange) {
+    const strangers = await strangersIn(print, namespace);
+    if (strangers) bypasses.push(...strangers);
+    else assumed.push(`the pod in ${namespace.name} has no interface that is not a veth of this node: its namespace could not be looked into (nsenter, ip)`);
+  }
+  return { bypasses, assumed };
+}
+
+const NOT_IN_SIGHT = 'no pod has an interface that is not a veth of this node: their namespaces are not in sight (hostPID, /run/netns)';
+
+function namespacesInSight(): Namespace[] {
   const own = inodeOf('/proc/self/ns/net');
   const found = new Map<string, Namespace>();
   // Processes first: a namespace that has one can be looked at without starting another.
   for (const namespace of [...namespacesOfProcesses(own), ...namedNamespaces()]) {
     const known = found.get(namespace.inode);
-    if (namespace.inode === own) continue;
-    found.set(namespace.inode, known ? { ...known, name: namespace.name } : namespace);
+    if (namespace.inode !== own) found.set(namespace.inode, known ? { ...known, name: namespace.name } : namespace);
   }
-  const peers = peersOf(links.all);
-  const strange = [...found.values()].filter((namespace) => !allAreOurVeths(namespace, peers));
-  const texts: string[] = [];
-  for (const namespace of strange) texts.push(...(await strangersIn(print, namespace)));
-  return texts;
+  return [...found.values()];
 }
 
 interface Namespace {
@@ -58,9 +73,11 @@ function allAreOurVeths(namespace: Namespace, peers: Map<number, number>): boole
   return true;
 }
 
-async function strangersIn(print: Print, namespace: Namespace): Promise<string[]> {
+/** Undefined when the namespace could not be looked into. */
+async function strangersIn(print: Print, namespace: Namespace): Promise<string[] | undefined> {
   const text = await print('nsenter', [`--net=${namespace.path}`, 'ip', '-j', '-d', 'link', 'show']);
-  return parseLinks(text ?? '[]')
+  if (text === undefined) return undefined;
+  return parseLinks(text)
     .filter((link) => link.link_type !== 'loopback' && link.linkinfo?.info_kind !== 'veth' && !HARMLESS.has(link.linkinfo?.info_kind ?? ''))
     .map((link) => `${link.ifname} in the namespace of ${namespace.name} is ${describe(link)}, no veth of this node`);
 }
