@@ -19,18 +19,17 @@ export interface OptionSpec {
 }
 
 const EVERY: readonly CommandName[] = ['apply', 'check', 'explain', 'rules', 'remove'];
-const ABOUT_PODS: readonly CommandName[] = ['apply', 'check', 'explain', 'rules'];
 const JUDGING: readonly CommandName[] = ['check', 'explain'];
 
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   config: { type: 'string', describe: 'YAML or JSON file with settings [default: /etc/imds-guard/config.yaml, where there is one]', on: EVERY },
   output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: EVERY },
-  interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: ABOUT_PODS, setting: 'interfaces' },
-  'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: ABOUT_PODS, setting: 'branchInterfaces' },
-  discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: ABOUT_PODS, setting: 'discover' },
-  layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules'], setting: 'layout' },
-  action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules'], setting: 'action' },
+  interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: EVERY, setting: 'interfaces' },
+  'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: EVERY, setting: 'branchInterfaces' },
+  discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: EVERY, setting: 'discover' },
+  layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules', 'remove'], setting: 'layout' },
+  action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules', 'remove'], setting: 'action' },
   backend: { type: 'string', describe: 'which iptables to write to', choices: ['auto', 'nft', 'legacy'], on: ['apply', 'rules'], setting: 'backend' },
   'lock-wait': { type: 'number', describe: 'seconds to wait for the xtables lock', on: ['apply', 'remove'], setting: 'lockWaitSeconds' },
   timeout: { type: 'number', describe: 'seconds each program may take', on: ['apply', 'check', 'explain', 'remove'], setting: 'timeoutSeconds' },

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { IptablesError, type Ran, explainFailure } from '../errors.ts';
 
 export interface Request {
@@ -29,11 +30,12 @@ export async function run(request: Request): Promise<Output> {
   if (signal?.aborted) throw new IptablesError('aborted', `${program} was not started: aborted`, { ...asked, stderr: '', cause: signal.reason });
   // 140 ms of start-up that a process which only judges a saved file need not pay.
   const { execa } = await import('execa');
+  const path = request.path ? `${SBIN}:${request.path}` : SBIN;
   const [file, ...words] = [...(request.prefix ?? []), program, ...args];
   const result = await execa(file!, words, {
     reject: false,
     extendEnv: false,
-    env: { LC_ALL: 'C', PATH: request.path ? `${SBIN}:${request.path}` : SBIN },
+    env: { LC_ALL: 'C', PATH: path },
     // An empty string, not 'ignore' nor our own stdin: a program that reads must come to an end.
     input: stdin ?? '',
     stripFinalNewline: false,
@@ -54,7 +56,7 @@ export async function run(request: Request): Promise<Output> {
     stderr: result.stderr ?? '',
     exitCode: result.exitCode,
     killedBy: result.signal,
-    spawnCode: result.exitCode === undefined && result.signal === undefined ? result.code : undefined,
+    spawnCode: result.exitCode === undefined && result.signal === undefined ? spawnCode(result.code, file!, path) : undefined,
     cause: result.cause,
   };
   if (result.timedOut) throw new IptablesError('timed-out', `${program} gave no answer in ${timeoutMs} ms and was killed. Read the ruleset again: it may have done its work.`, ran);
@@ -63,5 +65,9 @@ export async function run(request: Request): Promise<Output> {
   const { kind, message } = explainFailure(ran);
   throw new IptablesError(kind, message, ran);
 }
+
+/** A PATH with a directory that may not be searched makes execvp(3) say EACCES of a program that is nowhere. */
+const spawnCode = (code: string | undefined, file: string, path: string): string | undefined =>
+  code === 'EACCES' && !file.includes('/') && !path.split(':').some((directory) => existsSync(`${directory}/${file}`)) ? 'ENOENT' : code;
 
 const SBIN = '/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin';
