@@ -151,8 +151,8 @@ class Walker {
       case 'unread':
         for (const packet of taken) {
           const doubted = this.anything(packet, { kind: 'unread', why: action.why, at: rule });
-          out.accepted.push(doubted);
-          out.live.push(doubted);
+          out.accepted.push(...doubted);
+          out.live.push(...doubted);
         }
         return;
       default:
@@ -165,7 +165,7 @@ class Walker {
     const loops = this.within.includes(action.chain);
     if (target === undefined || loops || depth >= DEEPEST) {
       const why = !target ? `the chain ${action.chain} was not given` : loops ? `the chain ${action.chain} leads to itself, which no kernel lets it` : 'jumps nest deeper than any kernel lets them';
-      const doubted = taken.map((packet) => this.anything(packet, { kind: 'unread', why, at: rule }));
+      const doubted = taken.flatMap((packet) => this.anything(packet, { kind: 'unread', why, at: rule }));
       out.accepted.push(...doubted);
       (action.do === 'jump' ? out.live : out.returned).push(...doubted);
       return;
@@ -180,12 +180,13 @@ class Walker {
   }
 
   private givenUp(live: readonly PacketClass[], rule: TracedRule): PacketClass[] {
-    return live.map((packet) => this.anything(packet, { kind: 'size', why: 'the ruleset is too large to follow every path', at: rule }));
+    return live.flatMap((packet) => this.anything(packet, { kind: 'size', why: 'the ruleset is too large to follow every path', at: rule }));
   }
 
-  /** Something unknown happened to the packet: it may have been marked. */
-  private anything(packet: PacketClass, doubt: Doubt): PacketClass {
-    return { ...doubting(packet, doubt), mark: UNKNOWN_BITS, connmark: UNKNOWN_BITS };
+  /** Something unknown happened to the packet: it may have been marked and, before conntrack saw it, kept from it. */
+  private anything(packet: PacketClass, doubt: Doubt): PacketClass[] {
+    const doubted = { ...doubting(packet, doubt), mark: UNKNOWN_BITS, connmark: UNKNOWN_BITS };
+    return packet.tracked || packet.ctstate === CT_STATE.UNTRACKED ? [doubted] : [doubted, { ...doubted, ctstate: CT_STATE.UNTRACKED }];
   }
 }
 
