@@ -1,9 +1,8 @@
 import { KERNEL_CHAINS, type Chain, type Rule, type Ruleset, TABLE_PRIORITY, type Table, isKernelChain, priorityOf } from '../model.ts';
-import { CT_DIRECTION, CT_STATE, type PacketClass, anyPacket } from '../packet/packet-class.ts';
-import { ALWAYS, surelyNot } from '../packet/test.ts';
+import type { PacketClass } from '../packet/packet-class.ts';
+import { ALWAYS } from '../packet/test.ts';
 import { type Family, addressBlock } from '../sets/address.ts';
-import { UNKNOWN_BITS } from '../sets/bits.ts';
-import { type IntervalSet, isOne } from '../sets/interval-set.ts';
+import type { IntervalSet } from '../sets/interval-set.ts';
 import { readRule, ruleText } from '../save/read-rule.ts';
 import type { Action, BaseChain, Place, Program, TracedChain, TracedRule } from './program.ts';
 
@@ -69,33 +68,20 @@ class TableChains {
 /** Shorter chains are walked rule by rule. */
 const LONG_CHAIN = 64;
 
-/** A long chain remembers, for each destination or source and port it was asked about, the few rules that may concern it. */
+/** A long chain remembers, for each destination or source it was asked about, the few rules that may concern it. */
 function tracedChain(name: string, place: Place, rules: readonly TracedRule[]): TracedChain {
   if (rules.length < LONG_CHAIN) return { name, place, rules };
   const known = new Map<string, readonly TracedRule[]>();
   const rulesFor = (packet: PacketClass): readonly TracedRule[] => {
-    const asked = widened(packet);
-    if (!asked) return rules;
-    const key = [asked.dst, asked.src, asked.proto, asked.dport, asked.sport, asked.toNode].join(' ');
+    const key = `${packet.src[0]} ${packet.src[1]} ${packet.dst[0]} ${packet.dst[1]}`;
     const found = known.get(key);
     if (found) return found;
-    const few = rules.filter((rule) => !rule.misses?.(asked) && !rule.programs.every(({ test }) => surelyNot(asked, test)));
+    // By a glance only: to read fifty thousand rules for their ports would cost more than most packets ever meet.
+    const few = rules.filter((rule) => !rule.misses?.(packet));
     known.set(key, few);
     return few;
   };
   return { name, place, rules, rulesFor };
-}
-
-/**
- * The widest class with the packet's one destination (or source), protocol and port: what takes none of that takes none
- * of any class that the packet is cut into. Undefined where it has neither one destination nor one source.
- */
-function widened(packet: PacketClass): PacketClass | undefined {
-  const [one, other] = isOne(packet.dst) ? (['dst', 'dport'] as const) : (['src', 'sport'] as const);
-  if (!isOne(packet[one])) return undefined;
-  const states = Object.values(CT_STATE).reduce((bits, bit) => bits | bit, 0);
-  const every = { ...anyPacket(packet.family), ctstate: states, ctdir: CT_DIRECTION.ORIGINAL | CT_DIRECTION.REPLY, mark: UNKNOWN_BITS, connmark: UNKNOWN_BITS, tracked: true };
-  return { ...every, proto: packet.proto, [one]: packet[one], [other]: packet[other], toNode: packet.toNode };
 }
 
 class LazyRule implements TracedRule {

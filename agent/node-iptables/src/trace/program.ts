@@ -60,7 +60,7 @@ export interface TracedChain {
   readonly name: string;
   readonly place: Place;
   readonly rules: readonly TracedRule[];
-  /** The rules without those that certainly take no packet to that destination, or from that source. */
+  /** The rules without those that certainly take no packet of the class: one destination or one source, nothing else. */
   readonly rulesFor?: (packet: PacketClass) => readonly TracedRule[];
 }
 

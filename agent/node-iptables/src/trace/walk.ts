@@ -1,8 +1,6 @@
 import {
   CT_STATE,
   CT_STATUS,
-  EVERY_PORT,
-  EVERY_PROTO,
   type Doubt,
   type PacketClass,
   doubting,
@@ -250,13 +248,10 @@ function simplify(packets: readonly PacketClass[], effort: Effort): PacketClass[
 function rulesToAsk(chain: TracedChain, live: readonly PacketClass[]): readonly TracedRule[] {
   const [first] = live;
   if (!chain.rulesFor || !first) return chain.rules;
-  const alike = (field: 'src' | 'dst' | 'sport' | 'dport' | 'proto'): boolean => live.every((packet) => sameInterval(packet[field], first[field]));
-  if (!live.every(({ toNode }) => toNode === first.toNode)) return chain.rules;
-  const every = { ...first, src: EVERY_ADDRESS[first.family], dst: EVERY_ADDRESS[first.family], sport: EVERY_PORT, dport: EVERY_PORT, proto: EVERY_PROTO };
-  const [address, port] = isOne(first.dst) && alike('dst') ? (['dst', 'dport'] as const) : (['src', 'sport'] as const);
-  if (!isOne(first[address]) || !alike(address)) return chain.rules;
-  const asked = { ...every, [address]: first[address] };
-  return chain.rulesFor(alike(port) && alike('proto') ? { ...asked, [port]: first[port], proto: first.proto } : asked);
+  const one = (['dst', 'src'] as const).find((field) => isOne(first[field]) && live.every((packet) => sameInterval(packet[field], first[field])));
+  if (!one) return chain.rules;
+  const every = EVERY_ADDRESS[first.family];
+  return chain.rulesFor({ ...first, src: every, dst: every, [one]: first[one] });
 }
 
 const sameInterval = (a: IntervalSet, b: IntervalSet): boolean => a === b || (a.length === 2 && b.length === 2 && a[0] === b[0] && a[1] === b[1]);
