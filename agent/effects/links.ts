@@ -35,13 +35,14 @@ export interface Link {
 export async function readLinks(print: Print, procNet: string): Promise<Links> {
   const text = await print('ip', ['-j', '-d', 'link', 'show']);
   const uplinks = uplinkNames(procNet);
-  const all = text === undefined ? [] : parseLinks(text);
+  const listed = text === undefined ? undefined : parseLinks(text);
+  const all = listed ?? [];
   return {
     all,
     patterns: all.filter((link) => leadsToPod(link) && !uplinks.has(link.ifname)).map((link) => ({ pattern: patternOf(link.ifname), from: `${link.ifname} on this node` })).filter(firstOfPattern),
-    assumed: text === undefined ? ['pod interfaces were not listed: the program ip is not installed'] : [],
+    assumed: listed ? [] : ['pod interfaces, and programs on them, were not looked for: ip is not installed or cannot list links as JSON; packets may start with any mark'],
     bypasses: bridgedOut(all, uplinks),
-    programsOn: (patterns) => programsOn(print, all, patterns),
+    programsOn: async (patterns) => (listed ? programsOn(print, listed, patterns) : { bypasses: [], mayMark: true, assumed: [] }),
   };
 }
 
@@ -54,15 +55,9 @@ function uplinkNames(procNet: string): Set<string> {
 }
 const IMDS_IPV6 = 'fd000ec2000000000000000000000254';
 
-/** A list of links, or an empty one where the text is something else. */
-export function parseLinks(text: string): Link[] {
-  try {
-    const parsed: unknown = JSON.parse(text);
-    return Array.isArray(parsed) ? parsed.filter((one): one is Link => typeof one === 'object' && one !== null && 'ifname' in one && 'ifindex' in one) : [];
-  } catch {
-    return [];
-  }
-}
+/** A list of links; undefined where the text is something else. */
+export const parseLinks = (text: string): Link[] | undefined =>
+  objects(text)?.filter((one): one is Link & Record<string, unknown> => 'ifname' in one && 'ifindex' in one);
 
 /** A veth whose other end is in another namespace and that is no port of a bridge: a pod's, routed by the node. */
 const leadsToPod = (link: Link): boolean => link.linkinfo?.info_kind === 'veth' && link.link_netnsid !== undefined && link.master === undefined;
@@ -101,12 +96,14 @@ async function programsOn(print: Print, links: readonly Link[], patterns: readon
   const ofPods = links.filter(({ ifname }) => patterns.some((pattern) => patternCovers(namePattern(pattern), nameSet(ifname)) && hasName(nameSet(pattern), ifname)));
   const xdp = ofPods.filter((link) => link.xdp !== undefined).map((link) => `an XDP program on ${link.ifname}`);
   if (ofPods.length === 0) return { bypasses: xdp, mayMark: false, assumed: [] };
-  const qdiscs = await print('tc', ['-j', 'qdisc', 'show']);
-  if (qdiscs === undefined) {
-    return { bypasses: xdp, mayMark: true, assumed: ['programs on pod interfaces were not looked for: tc is not installed; packets may start with any mark'] };
+  const text = await print('tc', ['-j', 'qdisc', 'show']);
+  const qdiscs = text === undefined ? undefined : objects(text);
+  if (!qdiscs) {
+    const why = text === undefined ? 'tc is not installed or did not answer' : 'tc did not answer in JSON';
+    return { bypasses: xdp, mayMark: true, assumed: [`programs on pod interfaces were not looked for: ${why}; packets may start with any mark`] };
   }
   const names = new Set(ofPods.map((link) => link.ifname));
-  const hooked = objects(qdiscs).filter((qdisc) => (qdisc['kind'] === 'clsact' || qdisc['kind'] === 'ingress') && names.has(String(qdisc['dev']))).map((qdisc) => String(qdisc['dev']));
+  const hooked = qdiscs.filter((qdisc) => (qdisc['kind'] === 'clsact' || qdisc['kind'] === 'ingress') && names.has(String(qdisc['dev']))).map((qdisc) => String(qdisc['dev']));
   if (hooked.length === 0) return { bypasses: xdp, mayMark: xdp.length > 0, assumed: [] };
   // One process for all interfaces: a node has up to some hundred.
   const batch = hooked.map((name) => `filter show dev ${name} ingress\n`).join('');
@@ -116,8 +113,9 @@ async function programsOn(print: Print, links: readonly Link[], patterns: readon
 }
 
 function filtersOf(name: string, answer: string | undefined): { text: string; known: boolean }[] {
-  if (answer === undefined) return [{ text: `filters on ${name} that tc does not show`, known: false }];
-  return objects(answer)
+  const filters = answer === undefined ? undefined : objects(answer);
+  if (!filters) return [{ text: `filters on ${name} that tc does not show`, known: false }];
+  return filters
     .filter((filter) => 'options' in filter)
     .map((filter) => {
       const options = (filter['options'] ?? {}) as Record<string, unknown>;
@@ -126,11 +124,12 @@ function filtersOf(name: string, answer: string | undefined): { text: string; kn
     });
 }
 
-function objects(text: string): Record<string, unknown>[] {
+/** A JSON list of objects; undefined where the text is something else, which is not the same as an empty list. */
+function objects(text: string): Record<string, unknown>[] | undefined {
   try {
     const parsed: unknown = JSON.parse(text);
-    return Array.isArray(parsed) ? parsed.filter((one): one is Record<string, unknown> => typeof one === 'object' && one !== null) : [];
+    return Array.isArray(parsed) ? parsed.filter((one): one is Record<string, unknown> => typeof one === 'object' && one !== null) : undefined;
   } catch {
-    return [];
+    return undefined;
   }
 }

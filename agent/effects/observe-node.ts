@@ -96,7 +96,8 @@ async function listNft(firewall: Firewall, what: readonly string[], failures: Fa
     return parseNftJson(await firewall.nftList(what));
   } catch (error) {
     const failure = failureOf(error, 'both', 'nft list');
-    if (failure.kind === 'unsupported') return parseNftJson('{"nftables": []}');
+    // A kernel without nf_tables has no native tables; a table that was listed a moment ago is another matter.
+    if (failure.kind === 'unsupported' && what[0]?.startsWith('list chains')) return parseNftJson('{"nftables": []}');
     if (failure.kind === 'not-installed') assumed.push('native nftables tables were not read: nft is not installed; they cannot undo a drop, but may do anything else');
     else failures.push(failure);
     return undefined;
@@ -111,7 +112,7 @@ async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: re
   const listed = await Promise.all(wanted.map((table) => listNft(firewall, [`list table ${table.family} ${table.name}`], failures, assumed)));
   const read = listed.filter((one) => one !== undefined);
   if (read.length < listed.length) return undefined;
-  return nativeOnly({ tables: read.flatMap(({ tables }) => tables), unread: read.flatMap(({ unread }) => unread) }, rulesets);
+  return nativeOnly({ tables: read.flatMap(({ tables }) => tables), unread: [...chains.unread, ...read.flatMap(({ unread }) => unread)] }, rulesets);
 }
 
 const REASON_OF: Readonly<Record<string, Failure['reason']>> = {

@@ -76,9 +76,8 @@ function allAreOurVeths(namespace: Namespace, peers: Map<number, number>): boole
 /** Undefined when the namespace could not be looked into. */
 async function strangersIn(print: Print, namespace: Namespace): Promise<string[] | undefined> {
   const text = await print('nsenter', [`--net=${namespace.path}`, 'ip', '-j', '-d', 'link', 'show']);
-  if (text === undefined) return undefined;
-  return parseLinks(text)
-    .filter((link) => link.link_type !== 'loopback' && link.linkinfo?.info_kind !== 'veth' && !HARMLESS.has(link.linkinfo?.info_kind ?? ''))
+  return (text === undefined ? undefined : parseLinks(text))
+    ?.filter((link) => link.link_type !== 'loopback' && link.linkinfo?.info_kind !== 'veth' && !HARMLESS.has(link.linkinfo?.info_kind ?? ''))
     .map((link) => `${link.ifname} in the namespace of ${namespace.name} is ${describe(link)}, no veth of this node`);
 }
 

@@ -50,7 +50,7 @@ t.test('programs that are missing', async (t) => {
     t.match(await apply(lab), { exitCode: 0 });
     const checked = await check(lab, [], without('ip', 'tc'));
     t.match(checked, { exitCode: 0, value: { answer: 'blocked' } });
-    t.match(checked.value.assumed.join('\n'), /the program ip is not installed/);
+    t.match(checked.value.assumed.join('\n'), /ip is not installed/);
     const noTc = await check(lab, [], without('tc'));
     t.match(noTc.value.assumed.join('\n'), /tc is not installed/);
   });
