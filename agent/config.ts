@@ -1,6 +1,7 @@
 import { distance } from 'fastest-levenshtein';
 import * as v from 'valibot';
-import { DEFAULT_SETTINGS, type Settings } from './core/settings.ts';
+import { DEFAULT_SETTINGS, LOG_LEVELS, type Settings } from './core/settings.ts';
+import { TAKEN_PORTS } from './core/taken-ports.ts';
 
 /** Something the operator wrote is wrong: one clear line on stderr, exit 64, nothing changed. */
 export class UsageError extends Error {
@@ -16,6 +17,16 @@ const pattern = v.pipe(
   v.check((text) => !text.slice(0, -1).includes('+'), 'has a `+` that is not at its end'),
 );
 const patterns = v.array(pattern);
+/** 0 is no port, and always free. */
+const port = v.pipe(
+  v.number(),
+  v.integer('is not a whole number'),
+  v.minValue(0, 'is negative'),
+  v.maxValue(65535, 'is more than 65535'),
+  v.check((one) => !TAKEN_PORTS.has(one), ({ input }) => `is the port of ${TAKEN_PORTS.get(input as number)} on EKS nodes`),
+);
+/** No name: what /etc/hosts or a name server says must not decide who can ask. */
+const address = v.pipe(v.string(), v.ip('is no IP address'));
 const seconds = v.pipe(v.number(), v.minValue(0, 'is negative'), v.maxValue(3600, 'is more than an hour'));
 
 const Schema = v.strictObject({
@@ -27,6 +38,12 @@ const Schema = v.strictObject({
   backend: v.optional(v.picklist(['auto', 'nft', 'legacy'])),
   lockWaitSeconds: v.optional(v.pipe(seconds, v.integer('is not a whole number'))),
   timeoutSeconds: v.optional(v.pipe(seconds, v.minValue(1, 'is less than a second'))),
+  port: v.optional(port),
+  address: v.optional(address),
+  metricsEnabled: v.optional(v.boolean()),
+  metricsAddress: v.optional(address),
+  resyncSeconds: v.optional(v.pipe(v.number(), v.integer('is not a whole number'), v.minValue(30, 'is less than 30'), v.maxValue(86_400, 'is more than a day'))),
+  logLevel: v.optional(v.picklist(LOG_LEVELS)),
 });
 const KEYS = Object.keys(Schema.entries);
 
@@ -67,14 +84,21 @@ export async function parseConfigFile(name: string, text: string): Promise<Setti
 }
 
 const VARIABLE_PREFIX = 'IMDS_GUARD_';
-/** Variables that are no settings: where the config file is, and what Kubernetes makes for a Service named imds-guard. */
-const NOT_SETTINGS = /^IMDS_GUARD_(CONFIG|SERVICE_HOST|SERVICE_PORT.*|PORT.*)$/;
+/** Where the config file is. */
+const NOT_A_SETTING = 'IMDS_GUARD_CONFIG';
+
+/**
+ * What Kubernetes sets in every pod beside a Service named imds-guard, or imds-guard-metrics: IMDS_GUARD_METRICS_SERVICE_HOST,
+ * IMDS_GUARD_PORT=tcp://10.0.0.1:80, IMDS_GUARD_PORT_80_TCP_ADDR. IMDS_GUARD_PORT is a setting as well: a number is ours.
+ */
+const isOfService = (name: string, text: string): boolean =>
+  /_SERVICE_(HOST|PORT(_.*)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/.test(name) || (name.endsWith('_PORT') && /^(tcp|udp|sctp):\/\//.test(text));
 
 /** `IMDS_GUARD_LOCK_WAIT_SECONDS=5`; lists with commas. */
 export function settingsOfEnvironment(env: Readonly<Record<string, string | undefined>>): SettingsSource {
   const values: Record<string, unknown> = {};
   for (const [name, text] of Object.entries(env)) {
-    if (!name.startsWith(VARIABLE_PREFIX) || NOT_SETTINGS.test(name) || text === undefined) continue;
+    if (!name.startsWith(VARIABLE_PREFIX) || name === NOT_A_SETTING || text === undefined || isOfService(name, text)) continue;
     const key = KEYS.find((known) => variableOf(known) === name);
     if (key === undefined) throw new UsageError(`the environment: unknown variable ${name}; did you mean ${nearest(name, KEYS.map(variableOf))}?`);
     values[key] = valueOf(key, text);
@@ -86,7 +110,7 @@ export const variableOf = (key: string): string => `${VARIABLE_PREFIX}${key.repl
 
 function valueOf(key: string, text: string): unknown {
   if (key === 'interfaces' || key === 'branchInterfaces') return text.split(',').map((item) => item.trim()).filter((item) => item !== '');
-  if (key === 'discover') return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
+  if (key === 'discover' || key === 'metricsEnabled') return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
   return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text;
 }
 

@@ -19,6 +19,7 @@ const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
   explain: async () => (await import('./commands/explain.ts')).explain,
   rules: async () => (await import('./commands/rules.ts')).rules,
   remove: async () => (await import('./commands/remove.ts')).remove,
+  watch: async () => (await import('./commands/watch.ts')).watch,
 };
 
 export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {

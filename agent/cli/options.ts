@@ -1,4 +1,4 @@
-import type { Settings } from '../core/settings.ts';
+import { LOG_LEVELS, type Settings } from '../core/settings.ts';
 
 export const COMMANDS = {
   apply: 'Put the rules in place that keep pods from IMDS, and prove that they do',
@@ -6,6 +6,7 @@ export const COMMANDS = {
   explain: "Show a packet's path, chain by chain, and the rule that decides",
   rules: 'Print the rules as input for iptables-restore --noflush',
   remove: 'Take away exactly the rules that imds-guard writes',
+  watch: 'Keep pods from IMDS: see every overwrite at once, repair it, name who did it',
 } as const;
 export type CommandName = keyof typeof COMMANDS;
 
@@ -19,20 +20,27 @@ export interface OptionSpec {
 }
 
 const EVERY: readonly CommandName[] = ['apply', 'check', 'explain', 'rules', 'remove'];
+const PATTERNED: readonly CommandName[] = [...EVERY, 'watch'];
 const JUDGING: readonly CommandName[] = ['check', 'explain'];
 
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
-  config: { type: 'string', describe: 'YAML or JSON file with settings [default: /etc/imds-guard/config.yaml, where there is one]', on: EVERY },
+  config: { type: 'string', describe: 'YAML or JSON file with settings [default: /etc/imds-guard/config.yaml, where there is one]', on: PATTERNED },
   output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: EVERY },
-  interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: EVERY, setting: 'interfaces' },
-  'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: EVERY, setting: 'branchInterfaces' },
-  discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: EVERY, setting: 'discover' },
-  layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules', 'remove'], setting: 'layout' },
-  action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules', 'remove'], setting: 'action' },
-  backend: { type: 'string', describe: 'which iptables to write to', choices: ['auto', 'nft', 'legacy'], on: ['apply', 'rules'], setting: 'backend' },
-  'lock-wait': { type: 'number', describe: 'seconds to wait for the xtables lock', on: ['apply', 'remove'], setting: 'lockWaitSeconds' },
-  timeout: { type: 'number', describe: 'seconds each program may take', on: ['apply', 'check', 'explain', 'remove'], setting: 'timeoutSeconds' },
+  interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: PATTERNED, setting: 'interfaces' },
+  'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: PATTERNED, setting: 'branchInterfaces' },
+  discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: PATTERNED, setting: 'discover' },
+  layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules', 'remove', 'watch'], setting: 'layout' },
+  action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules', 'remove', 'watch'], setting: 'action' },
+  backend: { type: 'string', describe: 'which iptables to write to', choices: ['auto', 'nft', 'legacy'], on: ['apply', 'rules', 'watch'], setting: 'backend' },
+  'lock-wait': { type: 'number', describe: 'seconds to wait for the xtables lock', on: ['apply', 'remove', 'watch'], setting: 'lockWaitSeconds' },
+  timeout: { type: 'number', describe: 'seconds each program may take', on: ['apply', 'check', 'explain', 'remove', 'watch'], setting: 'timeoutSeconds' },
+  port: { type: 'number', describe: 'port of the endpoints /healthz, /readyz, /status, /metrics; 0 for none', on: ['watch'], setting: 'port' },
+  address: { type: 'string', describe: 'IP address that they are at', on: ['watch'], setting: 'address' },
+  metrics: { type: 'boolean', describe: 'serve /metrics at --metrics-address too', on: ['watch'], setting: 'metricsEnabled' },
+  'metrics-address': { type: 'string', describe: 'IP address for /metrics alone; :: for all', on: ['watch'], setting: 'metricsAddress' },
+  resync: { type: 'number', describe: 'look at least every so many seconds', on: ['watch'], setting: 'resyncSeconds' },
+  'log-level': { type: 'string', describe: 'how much to log', choices: LOG_LEVELS, on: ['watch'], setting: 'logLevel' },
   'dry-run': { type: 'boolean', describe: 'print what would be done and do nothing', on: ['apply', 'remove'] },
   from: { type: 'strings', describe: 'judge a saved ruleset, not this node (repeatable): iptables-save, ip6tables-save, nft -j', on: JUDGING },
   'from-backend': { type: 'string', describe: 'the iptables that saved the files', choices: ['nft', 'legacy'], on: JUDGING },
@@ -61,4 +69,8 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
   ],
   rules: [['$0 rules | iptables-restore --noflush', 'put the rules in place by hand']],
   remove: [['$0 remove --dry-run', 'show what would be taken away']],
+  watch: [
+    ['$0 watch', 'until it is told to stop; the rules stay'],
+    ['$0 watch --metrics', 'with /metrics for Prometheus on every address of the node'],
+  ],
 };

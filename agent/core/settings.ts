@@ -13,7 +13,20 @@ export interface Settings {
   readonly backend: 'auto' | Backend;
   readonly lockWaitSeconds: number;
   readonly timeoutSeconds: number;
+  /** Of the endpoints of `watch`; 0 for none. */
+  readonly port: number;
+  /** Where all endpoints are. */
+  readonly address: string;
+  /** Whether `/metrics` is at `metricsAddress` too. */
+  readonly metricsEnabled: boolean;
+  readonly metricsAddress: string;
+  /** How often `watch` looks although nothing told it to. */
+  readonly resyncSeconds: number;
+  readonly logLevel: LogLevel;
 }
+
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export const DEFAULT_SETTINGS: Settings = {
   interfaces: ['eni+'],
@@ -24,4 +37,10 @@ export const DEFAULT_SETTINGS: Settings = {
   backend: 'auto',
   lockWaitSeconds: 5,
   timeoutSeconds: 20,
+  port: 16925,
+  address: '127.0.0.1',
+  metricsEnabled: false,
+  metricsAddress: '::',
+  resyncSeconds: 600,
+  logLevel: 'info',
 };

@@ -46,6 +46,16 @@ const mistakes: readonly Mistake[] = [
   { args: ['check', '--from', good, '--config', config('text.yaml', 'interfaces: eni+')], says: /interfaces `eni\+`: expected Array/ },
   { args: ['check', '--from', good, '--config', config('choice.yaml', 'layout: chains')], says: /layout `chains` is none of documented, chain/ },
   { args: ['check', '--from', good, '--config', '/no/such/config'], says: /config file \/no\/such\/config cannot be read/ },
+  { args: ['check', '--from', good, '--port', '17000'], says: /port/ },
+  { args: ['watch', '--from', good], says: /from/ },
+  { args: ['watch', '--port', '10250'], says: /port `10250` is the port of kubelet on EKS nodes/ },
+  { args: ['watch', '--port', 'http'], says: /--port takes a number/ },
+  { args: ['watch', '--address', 'localhost'], says: /address `localhost` is no IP address/ },
+  { args: ['watch', '--metrics-address', 'eth0'], says: /metricsAddress `eth0` is no IP address/ },
+  { args: ['watch', '--resync', '1'], says: /resyncSeconds `1` is less than 30/ },
+  { args: ['watch', '--log-level', 'trace'], says: /log-level.*"trace".*"error", "warn", "info", "debug"/ },
+  { args: ['watch'], env: { IMDS_GUARD_PORT: '61678' }, says: /port `61678` is the port of the VPC CNI's metrics/ },
+  { args: ['watch', '--config', config('port.yaml', 'port: 8003')], says: /port\.yaml: port `8003` is the port of the EKS node monitoring agent's metrics/ },
   { args: ['check', '--from', good], env: { IMDS_GUARD_CONFIG: '/no/such/config' }, says: /\/no\/such\/config cannot be read/ },
   { args: ['check', '--from', good], env: { IMDS_GUARD_INTERFACS: 'eni+' }, says: /unknown variable IMDS_GUARD_INTERFACS; did you mean IMDS_GUARD_INTERFACES\?/ },
   { args: ['check', '--from', good], env: { IMDS_GUARD_LOCK_WAIT_SECONDS: 'long' }, says: /lockWaitSeconds `long`/ },
@@ -66,8 +76,9 @@ t.test('help, version and completion', async (t) => {
     t.ok(stdout.endsWith('\n') && stdout.length > 4, args.join(' '));
   }
   t.match(run(['--version']).stdout, /^\d+\.\d+\.\d+\n$/);
-  t.match(run(['--help']).stdout, /apply[\s\S]*check[\s\S]*explain[\s\S]*rules[\s\S]*remove[\s\S]*64/);
+  t.match(run(['--help']).stdout, /apply[\s\S]*check[\s\S]*explain[\s\S]*rules[\s\S]*remove[\s\S]*watch[\s\S]*64/);
   for (const option of ['--from', '--from-mark', '--interface', '--output', '--config']) t.ok(run(['check', '--help']).stdout.includes(option), option);
+  for (const option of ['--port', '--address', '--metrics', '--metrics-address', '--resync', '--log-level', '--backend', '--lock-wait']) t.ok(run(['watch', '--help']).stdout.includes(option), option);
 });
 
 t.test('a file is weaker than the environment, and that than the command line', async (t) => {

@@ -1,0 +1,5 @@
+import type { Command } from './context.ts';
+
+export const watch: Command = async () => {
+  throw new Error('not here yet');
+};
