@@ -6,6 +6,9 @@ export const IMDS: Readonly<Record<Family, string>> = { ipv4: '169.254.169.254',
 /** As a rule names it. */
 export const IMDS_BLOCK: Readonly<Record<Family, string>> = { ipv4: `${IMDS.ipv4}/32`, ipv6: `${IMDS.ipv6}/128` };
 
+/** As it stands in a packet. */
+export const IMDS_BYTES: Readonly<Record<Family, readonly number[]>> = { ipv4: [169, 254, 169, 254], ipv6: [0xfd, 0, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0x54] };
+
 export const IMDS_PORT = 80;
 
 export interface Neighbour {

@@ -1,0 +1,138 @@
+import type { NftFamily } from 'node-iptables';
+import { type NftEvent, mayConcern, plainRuleText } from 'node-iptables/netlink';
+import { IMDS_DESTINATIONS, type Outlook, type OwnRule, chainKey, ownKey, tableKey } from './outlook.ts';
+
+/** What one batch of somebody's changes did, as far as packets to IMDS care. */
+export interface Transaction {
+  readonly generation: number;
+  readonly pid: number;
+  readonly process: string;
+  /** The socket that it came by: ours are known. */
+  readonly port: number;
+  /** Rules of ours that it took away and did not write again, with the bytes that the kernel told of them. */
+  readonly lost: readonly LostRule[];
+  /** The names of tables of our own that it touched. */
+  readonly guards: readonly string[];
+  /** Chains on the path in which a rule changed that may concern a packet to IMDS: the same as before, or not? */
+  readonly chains: readonly ChangedChain[];
+  /** A table or a base chain came, went, or changed. */
+  readonly structure: boolean;
+  /** Something that certainly matters, in words. */
+  readonly matters: readonly string[];
+}
+
+export interface LostRule {
+  readonly rule: OwnRule;
+  readonly attributes: Buffer;
+}
+export interface ChangedChain {
+  readonly family: NftFamily;
+  readonly table: string;
+  readonly chain: string;
+}
+
+export const isRelevant = (transaction: Transaction): boolean =>
+  transaction.lost.length > 0 || transaction.guards.length > 0 || transaction.chains.length > 0 || transaction.structure || transaction.matters.length > 0;
+
+/** Gathers events until the one that ends their batch. */
+export class TransactionReader {
+  outlook: Outlook;
+  private readonly guardTables: ReadonlySet<string>;
+  private lost: LostRule[] = [];
+  private written: string[] = [];
+  private readonly guards = new Set<string>();
+  private readonly chains = new Map<string, ChangedChain>();
+  private structure = false;
+  private readonly matters = new Set<string>();
+
+  constructor(outlook: Outlook, guardTables: ReadonlySet<string>) {
+    this.outlook = outlook;
+    this.guardTables = guardTables;
+  }
+
+  /** A batch when this event ends one. */
+  read(event: NftEvent): Transaction | undefined {
+    if (event.is === 'generation') return this.end(event);
+    if (event.family === 'inet' && this.guardTables.has(event.table)) {
+      this.guards.add(event.table);
+      return undefined;
+    }
+    switch (event.is) {
+      case 'rule':
+        this.rule(event);
+        return undefined;
+      case 'chain':
+        if (event.hook !== undefined) this.structure = true;
+        else if (event.change === 'deleted') this.changed(event);
+        return undefined;
+      case 'table':
+        this.structure = true;
+        return undefined;
+      case 'flowtable':
+        this.matters.add(`flowtable ${event.family} ${event.table} ${event.name}`);
+        return undefined;
+      case 'element':
+        this.element(event);
+        return undefined;
+      case 'set':
+        // A set does nothing until a rule names it.
+        return undefined;
+    }
+  }
+
+  private rule(event: Extract<NftEvent, { is: 'rule' }>): void {
+    const { family, table, attributes } = event;
+    if ((family === 'ip' || family === 'ip6') && (table === 'filter' || table === 'mangle')) {
+      const text = attributes.includes(IMDS_DESTINATIONS[family === 'ip' ? 'ipv4' : 'ipv6']) ? plainRuleText(attributes, family === 'ip' ? 'ipv4' : 'ipv6') : undefined;
+      const rule = text === undefined ? undefined : this.outlook.own.get(ownKey(family, table, text));
+      // The bytes are only there during the call: the datagram's memory is used again.
+      if (rule && event.change === 'deleted') this.lost.push({ rule, attributes: Buffer.from(attributes) });
+      else if (rule) this.written.push(ownKey(family, table, rule.text));
+    }
+    if (this.isOnPath(event) && mayConcern(attributes, family, IMDS_DESTINATIONS)) this.changed(event);
+  }
+
+  private element({ family, table, name, attributes }: Extract<NftEvent, { name: string }>): void {
+    if (this.outlook.pathTables && !this.outlook.pathTables.has(tableKey(family, table))) return;
+    // The elements of an anonymous set come with the rule that has it.
+    if (name.startsWith('__')) return;
+    // kube-proxy's maps have an address for every service. One that is not ours can only matter where keys are ranges.
+    if (table === 'kube-proxy' && POINT_SETS.test(name) && !attributes.includes(IMDS_DESTINATIONS.ipv4) && !attributes.includes(IMDS_DESTINATIONS.ipv6)) return;
+    this.matters.add(`set ${family} ${table} ${name}`);
+  }
+
+  private changed({ family, table, chain }: ChangedChain): void {
+    if (this.isOnPath({ family, table, chain })) this.chains.set(chainKey(family, table, chain), { family, table, chain });
+  }
+
+  private isOnPath({ family, table, chain }: ChangedChain): boolean {
+    return ON_A_PATH.has(family) && (this.outlook.path === undefined || this.outlook.path.has(chainKey(family, table, chain)));
+  }
+
+  private end({ id, pid, process, port }: Extract<NftEvent, { is: 'generation' }>): Transaction {
+    for (const key of this.written) {
+      const at = this.lost.findIndex(({ rule }) => ownKey(rule.family, rule.table, rule.text) === key);
+      if (at >= 0) this.lost.splice(at, 1);
+    }
+    const done: Transaction = {
+      generation: id, pid, process, port,
+      lost: this.lost,
+      guards: [...this.guards],
+      chains: [...this.chains.values()],
+      structure: this.structure,
+      matters: [...this.matters],
+    };
+    this.lost = [];
+    this.written = [];
+    this.guards.clear();
+    this.chains.clear();
+    this.structure = false;
+    this.matters.clear();
+    return done;
+  }
+}
+
+const ON_A_PATH: ReadonlySet<NftFamily> = new Set(['ip', 'ip6', 'inet', 'bridge', 'netdev']);
+
+/** Sets of kube-proxy in nftables mode whose first key is one address, never a range (pkg/proxy/nftables/proxier.go). */
+const POINT_SETS = /^(cluster-ips|service-ips|no-endpoint-services|firewall-ips|nodeport-ips|affinity-.*|hairpin-connections)$/;

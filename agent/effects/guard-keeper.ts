@@ -1,0 +1,122 @@
+import { type Message, META, RULE, type TableState, attributesOf, comparison, expressionsOf, listRules, listTables, loadedMeta, packetsOf, readTable, verdictOf } from 'node-iptables/netlink';
+import { ERRNO, KernelError, NetlinkRequests } from 'node-iptables/kernel';
+import { GUARD_FORMS, type GuardForm, guardBatch, tableOf } from '../core/watch/guard-batch.ts';
+import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
+import type { Settings } from '../core/settings.ts';
+import type { GuardStatus } from '../core/watch-status.ts';
+
+/** Tables of ours, whichever form the kernel takes. */
+export const GUARD_TABLES: ReadonlySet<string> = new Set([GUARD_TABLE, OWNED_GUARD_TABLE]);
+
+/** The guard table in the kernel: made, made again, and asked for what it counted. */
+export class GuardKeeper {
+  private readonly requests: NetlinkRequests;
+  private status: GuardStatus = { state: 'absent', because: 'not made yet' };
+  /** Forms that this kernel has refused are not tried again. */
+  private forms = GUARD_FORMS;
+
+  /** @param requests the socket that will own the table: when it is closed, an owned table goes */
+  constructor(requests: NetlinkRequests) {
+    this.requests = requests;
+  }
+
+  /** The port by which the kernel knows us. */
+  get port(): number {
+    return this.requests.port;
+  }
+
+  get descriptor(): number {
+    return this.requests.fd;
+  }
+
+  get state(): GuardStatus['state'] {
+    return this.status.state;
+  }
+
+  /** Writes the table, whatever stands in its place, unless another process owns it. */
+  keep(settings: Pick<Settings, 'guard' | 'action'>): GuardStatus {
+    if (settings.guard === 'none' || settings.guard === 'watched') return (this.status = { state: 'absent', because: 'switched off by the settings' });
+    const wanted = settings.guard === 'plain' ? (['plain'] as const) : this.forms;
+    try {
+      const there = this.tables();
+      for (const form of wanted) {
+        const result = this.write(form, there, settings.action);
+        if (result === 'written') return (this.status = { state: form });
+        if (result !== 'unknown-form') return (this.status = { state: 'absent', because: result });
+        this.forms = this.forms.filter((one) => one !== form);
+      }
+      return (this.status = { state: 'absent', because: 'this kernel has no nf_tables, or not for the family inet' });
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      return (this.status = { state: 'absent', because: error.errno === ERRNO.EPERM ? NOT_PERMITTED : `nf_tables does not answer (${error.message})` });
+    }
+  }
+
+  /** Whether every table that we wrote is still there and, where it is to be so, ours. */
+  stands(): boolean {
+    if (this.status.state === 'absent') return false;
+    try {
+      const there = this.tables();
+      const needed = this.status.state === 'owned' ? [OWNED_GUARD_TABLE, GUARD_TABLE] : [GUARD_TABLE];
+      return needed.every((name) => there.some((table) => table.name === name && (name !== tableOf(this.status.state as GuardForm) || this.status.state === 'plain' || table.owner === this.port)));
+    } catch {
+      return false;
+    }
+  }
+
+  /** With what it has dropped so far. */
+  read(): GuardStatus {
+    const { status } = this;
+    if (status.state === 'absent') return status;
+    const dropped = { ipv4: 0, ipv6: 0 };
+    try {
+      for (const table of status.state === 'owned' ? [OWNED_GUARD_TABLE, GUARD_TABLE] : [GUARD_TABLE]) {
+        this.requests.list(listRules({ family: 'inet', table, chain: 'forward' }), (message) => addDropped(message, dropped));
+      }
+      return { ...status, droppedPackets: dropped };
+    } catch {
+      return status;
+    }
+  }
+
+  close(): void {
+    this.requests.close();
+  }
+
+  private write(form: GuardForm, there: readonly TableState[], action: Settings['action']): 'written' | 'unknown-form' | string {
+    const existing = there.find(({ name }) => name === tableOf(form));
+    if (existing?.owner !== undefined && existing.owner !== this.port) return `another process owns table inet ${existing.name}`;
+    const { results } = this.requests.ask(...guardBatch(form, existing !== undefined, action));
+    const failure = results.find((errno) => errno !== 0);
+    if (failure === undefined) {
+      // What goes with its owner must not leave the node bare: a plain one stands beside it.
+      return form === 'owned' ? this.write('plain', there, action) : 'written';
+    }
+    if (failure === ERRNO.EPERM) return NOT_PERMITTED;
+    // Flags that the kernel does not know: EINVAL before 5.12, EOPNOTSUPP since.
+    if (form !== 'plain' && (failure === ERRNO.EINVAL || failure === ERRNO.EOPNOTSUPP)) return 'unknown-form';
+    return `the kernel refused it (${new KernelError('nf_tables', failure).code})`;
+  }
+
+  private tables(): TableState[] {
+    const found: TableState[] = [];
+    const failed = this.requests.list(listTables(), (message) => {
+      const table = readTable(message);
+      if (table?.family === 'inet' && GUARD_TABLES.has(table.name)) found.push(table);
+    });
+    if (typeof failed === 'number') throw new KernelError('nf_tables', failed);
+    return found;
+  }
+}
+
+const NOT_PERMITTED = 'not permitted: CAP_NET_ADMIN is needed';
+/** NFPROTO_IPV4 */
+const IPV4 = 2;
+
+function addDropped({ body }: Message, dropped: { ipv4: number; ipv6: number }): void {
+  const expressions = expressionsOf(attributesOf(body, 4).get(RULE.EXPRESSIONS));
+  if (!expressions.some((one) => verdictOf(one)?.code === 0 || one.name === 'reject')) return;
+  const asked = expressions.findIndex((one) => loadedMeta(one) === META.NFPROTO);
+  const family = asked >= 0 && comparison(expressions[asked + 1]!)?.value[0] === IPV4 ? 'ipv4' : 'ipv6';
+  for (const one of expressions) dropped[family] += Number(packetsOf(one) ?? 0n);
+}

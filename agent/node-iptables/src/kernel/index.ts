@@ -1,0 +1,2 @@
+export { ERRNO, KernelError, type Libc, libc } from './libc.ts';
+export { type Answered, type EventListener, type EventSource, NetlinkRequests, openEvents } from './netlink-socket.ts';

@@ -1,0 +1,86 @@
+import { attribute, attributesOf, eachAttribute, longAttribute, longOf, nested, numberAttribute, numberOf, textAttribute, textOf } from './message.ts';
+
+/** One step of a rule's little program, as nf_tables keeps it: a name (`payload`, `cmp`) and its attributes. */
+export interface Expression {
+  readonly name: string;
+  readonly data: Buffer;
+}
+
+const LIST_ELEMENT = 1;
+const EXPRESSION = { NAME: 1, DATA: 2 } as const;
+
+/** The list in NFTA_RULE_EXPRESSIONS. */
+export function expressionsOf(list: Buffer | undefined): Expression[] {
+  const out: Expression[] = [];
+  if (list) {
+    eachAttribute(list, 0, (_, element) => {
+      const parts = attributesOf(element);
+      out.push({ name: textOf(parts.get(EXPRESSION.NAME)), data: parts.get(EXPRESSION.DATA) ?? Buffer.alloc(0) });
+    });
+  }
+  return out;
+}
+
+export const expressionBytes = (name: string, ...data: readonly Buffer[]): Buffer => Buffer.concat([textAttribute(EXPRESSION.NAME, name), nested(EXPRESSION.DATA, ...data)]);
+export const listOfExpressions = (type: number, expressions: readonly Buffer[]): Buffer => nested(type, ...expressions.map((one) => nested(LIST_ELEMENT, one)));
+
+/** enum nft_meta_keys */
+export const META = { IIFNAME: 6, OIFNAME: 7, NFPROTO: 15, L4PROTO: 16 } as const;
+/** enum nft_payload_bases */
+export const BASE = { NETWORK: 1, TRANSPORT: 2 } as const;
+/** Where addresses and ports are: IPv4 header, IPv6 header, TCP and UDP header. */
+export const FIELD = {
+  ipv4: { source: [BASE.NETWORK, 12, 4], destination: [BASE.NETWORK, 16, 4] },
+  ipv6: { source: [BASE.NETWORK, 8, 16], destination: [BASE.NETWORK, 24, 16] },
+  destinationPort: [BASE.TRANSPORT, 2, 2],
+} as const satisfies Record<string, unknown>;
+export type Field = readonly [base: number, offset: number, length: number];
+
+export const CMP_EQUAL = 0;
+const VERDICT_REGISTER = 0;
+const DATA = { VALUE: 1, VERDICT: 2 } as const;
+const VERDICT = { CODE: 1, CHAIN: 2 } as const;
+/** NF_DROP, NF_ACCEPT; jumps are negative (enum nft_verdicts). */
+export const VERDICT_CODE = { DROP: 0, ACCEPT: 1, JUMP: -3, GOTO: -4, RETURN: -5 } as const;
+
+export const meta = (key: number, register = 1): Buffer => expressionBytes('meta', numberAttribute(2, key), numberAttribute(1, register));
+export const payload = ([base, offset, length]: Field, register = 1): Buffer =>
+  expressionBytes('payload', numberAttribute(1, register), numberAttribute(2, base), numberAttribute(3, offset), numberAttribute(4, length));
+export const equals = (value: Buffer, register = 1): Buffer => expressionBytes('cmp', numberAttribute(1, register), numberAttribute(2, CMP_EQUAL), nested(3, attribute(DATA.VALUE, value)));
+export const counter = (): Buffer => expressionBytes('counter', longAttribute(1, 0n), longAttribute(2, 0n));
+export const drop = (): Buffer => expressionBytes('immediate', numberAttribute(1, VERDICT_REGISTER), nested(2, nested(DATA.VERDICT, numberAttribute(VERDICT.CODE, VERDICT_CODE.DROP))));
+/** A TCP reset (NFT_REJECT_TCP_RST). */
+export const reset = (): Buffer => expressionBytes('reject', numberAttribute(1, 1), attribute(2, Buffer.alloc(1)));
+/** `update @set { … counter }` of the key that stands in the registers from `register` on. */
+export const updateSet = (set: string, setId: number, register: number, each: Buffer): Buffer =>
+  expressionBytes('dynset', textAttribute(1, set), numberAttribute(2, setId), numberAttribute(3, 1), numberAttribute(4, register), nested(7, each));
+
+/** What a `cmp` compares with, and how (0 is equal). */
+export function comparison({ name, data }: Expression): { readonly op: number; readonly value: Buffer } | undefined {
+  if (name !== 'cmp') return undefined;
+  const parts = attributesOf(data);
+  const value = attributesOf(parts.get(3) ?? Buffer.alloc(0)).get(DATA.VALUE);
+  return value && { op: numberOf(parts.get(2)) ?? -1, value };
+}
+
+export function loadedField({ name, data }: Expression): Field | undefined {
+  if (name !== 'payload') return undefined;
+  const parts = attributesOf(data);
+  return [numberOf(parts.get(2)) ?? -1, numberOf(parts.get(3)) ?? -1, numberOf(parts.get(4)) ?? -1];
+}
+
+export const loadedMeta = ({ name, data }: Expression): number | undefined => (name === 'meta' ? numberOf(attributesOf(data).get(2)) : undefined);
+
+export function verdictOf({ name, data }: Expression): { readonly code: number; readonly chain: string } | undefined {
+  if (name !== 'immediate') return undefined;
+  const verdict = attributesOf(attributesOf(data).get(2) ?? Buffer.alloc(0)).get(DATA.VERDICT);
+  if (!verdict) return undefined;
+  const parts = attributesOf(verdict);
+  const code = numberOf(parts.get(VERDICT.CODE));
+  return code === undefined ? undefined : { code: code | 0, chain: textOf(parts.get(VERDICT.CHAIN)) };
+}
+
+/** Packets that a counter has seen. */
+export const packetsOf = ({ name, data }: Expression): bigint | undefined => (name === 'counter' ? longOf(attributesOf(data).get(2)) : undefined);
+
+export const sameField = (a: Field | undefined, b: Field): boolean => a !== undefined && a[0] === b[0] && a[1] === b[1] && a[2] === b[2];

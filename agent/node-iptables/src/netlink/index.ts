@@ -1,0 +1,8 @@
+/** What the kernel says over netlink of nf_tables and of links, and what is said to it. Pure: bytes in, values out. */
+export * from './message.ts';
+export * from './nf-tables.ts';
+export * from './expression.ts';
+export * from './rule-text.ts';
+export * from './rule-concern.ts';
+export * from './link.ts';
+export * from './batch.ts';

@@ -1,0 +1,56 @@
+import { type Message, attributesOf, textOf } from './message.ts';
+
+export const NETLINK_ROUTE = 0;
+/** Multicast groups of rtnetlink: links come and go; filters on them change. */
+export const RTNLGRP = { LINK: 1, TC: 4 } as const;
+const RTM = { NEWLINK: 16, DELLINK: 17, NEWQDISC: 36, DELQDISC: 37, NEWTFILTER: 44, DELTFILTER: 45 } as const;
+
+/** What rtnetlink tells of a network interface, as far as packets care (linux/if_link.h). Everything of it in the machine's order. */
+export type LinkEvent =
+  | {
+      readonly is: 'link';
+      readonly change: 'new' | 'deleted';
+      readonly index: number;
+      readonly name: string;
+      readonly kind: string;
+      /** The index of the bridge (or bond) it is a port of; 0 for none. */
+      readonly master: number;
+      /** Whether its other end is in another network namespace. */
+      readonly elsewhere: boolean;
+      readonly xdp: boolean;
+    }
+  /** A queueing discipline or a filter of the link with this index. */
+  | { readonly is: 'filter'; readonly index: number };
+
+const IFINFOMSG = 16;
+const IFLA = { IFNAME: 3, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
+
+export function readLinkEvent({ type, body }: Message): LinkEvent | undefined {
+  switch (type) {
+    case RTM.NEWLINK:
+    case RTM.DELLINK: {
+      if (body.length < IFINFOMSG) return undefined;
+      const attributes = attributesOf(body, IFINFOMSG);
+      // IFLA_XDP is there always; IFLA_XDP_ATTACHED (2) in it is 0 for no program.
+      const attached = attributesOf(attributes.get(IFLA.XDP) ?? Buffer.alloc(0)).get(2)?.[0] ?? 0;
+      return {
+        is: 'link',
+        change: type === RTM.NEWLINK ? 'new' : 'deleted',
+        index: body.readInt32LE(4),
+        name: textOf(attributes.get(IFLA.IFNAME)),
+        kind: textOf(attributesOf(attributes.get(IFLA.LINKINFO) ?? Buffer.alloc(0)).get(1)),
+        master: attributes.get(IFLA.MASTER)?.readUInt32LE(0) ?? 0,
+        elsewhere: attributes.has(IFLA.LINK_NETNSID),
+        xdp: attached !== 0,
+      };
+    }
+    case RTM.NEWQDISC:
+    case RTM.DELQDISC:
+    case RTM.NEWTFILTER:
+    case RTM.DELTFILTER:
+      // struct tcmsg: family and padding, then the index.
+      return body.length >= 8 ? { is: 'filter', index: body.readInt32LE(4) } : undefined;
+    default:
+      return undefined;
+  }
+}
