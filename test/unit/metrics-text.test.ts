@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { metricsText } from '../../agent/core/metrics-text.ts';
 import type { WatchStatus } from '../../agent/core/watch-status.ts';
@@ -85,6 +86,14 @@ t.test('every name is told by convention', async (t) => {
     t.equal(name.endsWith('_total'), type === 'counter', `${name} is a ${type}`);
     t.match(help, /^[A-Z].*\.$/, name);
   }
+});
+
+t.test('the page lists every metric, with its type and labels, and no other', async (t) => {
+  const page = readFileSync(new URL('../../agent/commands/watch.md', import.meta.url), 'utf8');
+  const listed = [...page.matchAll(/^\| `((?:imds_guard|process)_\w+)` \| (\w+) \| ([^|]*) ?\|/gm)].map(([, name, type, labels]) => `${name} ${type} ${[...labels!.matchAll(/\w+/g)].join(' ')}`.trim());
+  const contended = statusOf({ contention: [{ culprit: 'felix', what: 'FORWARD', times: 1, since: '', doing: 'left' }], counts: { ...statusOf().counts, errors: { look: 1 } } });
+  const given = [...readMetrics(metricsText(contended))].map(([name, { type, samples }]) => `${name} ${type} ${Object.keys(samples[0]!.labels).filter((label) => label !== 'le').join(' ')}`.trim());
+  t.same(listed.sort(), given.sort());
 });
 
 const promtool = spawnSync('promtool', ['--version']);
