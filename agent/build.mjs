@@ -64,6 +64,12 @@ const aside = {
 
 await build({ ...shared, entryPoints: [join(root, 'agent/main.ts')], outfile: join(dist, 'imds-guard.cjs'), plugins: [aside] });
 for (const name of onDemand) {
+  if (name === 'koffi') {
+    // A native library for each kind of machine, of which one is needed, and none of the code that looks for it.
+    copyFileSync(join(root, `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`), join(dist, 'koffi.node'));
+    writeFileSync(join(dist, 'koffi.cjs'), "process.dlopen(module, `${__dirname}/koffi.node`);\n");
+    continue;
+  }
   const { default: main } = await import(name);
   const contents = `export * from '${name}';${main === undefined ? '' : ` export { default } from '${name}';`}`;
   // For an importer of ESM kind, `default` of a CommonJS file is all of module.exports.
@@ -85,6 +91,9 @@ writeFileSync(
 if test -h "$0"; then self=$(readlink -f -- "$0"); else self=$0; fi
 case $self in */*) here=\${self%/*} ;; *) here=. ;; esac
 unset NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS NODE_REPL_EXTERNAL_MODULE NODE_V8_COVERAGE
+# What a daemon that idles for months has no use for: 16 MiB of young objects before it looks which are dead, and a compiler
+# that makes code of every request (15 MiB after a thousand).
+case "\${1-}" in watch) exec "$here/node" --max-semi-space-size=1 --no-maglev "$here/start.cjs" "$@" ;; esac
 exec "$here/node" "$here/start.cjs" "$@"
 `,
 );

@@ -46,7 +46,9 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
   const { values } = parsed;
   const output = (values['output'] ?? 'text') as Context['output'];
   if (output === 'npd' && parsed.command !== 'check' && parsed.command !== 'apply') throw new UsageError('--output npd is for check and apply');
-  const settings = settingsFrom([...(await configFile(values['config'] as string | undefined, env)), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
+  const readSettings = async (): Promise<Settings> =>
+    settingsFrom([...(await configFile(values['config'] as string | undefined, env)), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
+  const settings = await readSettings();
   let firewall: Promise<Firewall> | undefined;
   const theFirewall = (): Promise<Firewall> => (firewall ??= makeFirewall(settings, env));
   return {
@@ -60,8 +62,22 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
       const { programPrinter } = await import('./effects/print-program.ts');
       return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d', forWriting: parsed.command === 'apply' }, settings);
     },
+    daemon: { self: [process.execPath, ...process.argv.slice(1, 2)], env, reload: readSettings, onSignal },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),
   };
+}
+
+/** How long a daemon that was told to stop may take: then it ends whatever still holds it. */
+const STOP_WITHIN_MS = 1500;
+
+function onSignal(stop: () => void, reload: () => void): void {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      setTimeout(() => process.exit(0), STOP_WITHIN_MS).unref();
+      stop();
+    });
+  }
+  process.on('SIGHUP', reload);
 }
 
 async function makeFirewall(settings: Settings, env: Readonly<Record<string, string | undefined>>): Promise<Firewall> {

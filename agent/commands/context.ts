@@ -3,6 +3,7 @@ import type { Values } from '../cli/parse.ts';
 import type { FileHints } from '../core/from-files.ts';
 import type { Observed } from '../core/observed.ts';
 import type { Settings } from '../core/settings.ts';
+import type { Daemon } from '../watch/run.ts';
 
 /** What a command is given: its settings, and the few ways it has to the world. */
 export interface Context {
@@ -14,6 +15,8 @@ export interface Context {
   /** Looks at this node. */
   readonly observe: () => Promise<Observed>;
   /** Reads saved rulesets in its place. */
+  /** What a command that goes on running has besides. */
+  readonly daemon: Omit<Daemon, 'log'>;
   readonly observeFiles: (names: readonly string[], hints: FileHints) => Promise<Observed>;
 }
 

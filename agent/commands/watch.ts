@@ -1,5 +1,14 @@
+import { openLog } from '../effects/log.ts';
+import { watchNode } from '../watch/run.ts';
 import type { Command } from './context.ts';
 
-export const watch: Command = async () => {
-  throw new Error('not here yet');
+/** Sees every overwrite at once, repairs it, and says who did it. Ends when it is told to, and leaves the rules. */
+export const watch: Command = async ({ settings, daemon }) => {
+  const log = await openLog({ level: settings.logLevel });
+  try {
+    await watchNode({ ...daemon, log }, settings);
+    return 0;
+  } finally {
+    log.close();
+  }
 };

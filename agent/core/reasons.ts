@@ -38,6 +38,8 @@ export const REASONS = {
   NotInstalled: { answer: 'unknown', text: 'the rules could not be read: a program is missing; the message names it' },
   Busy: { answer: 'unknown', text: 'the rules could not be read: another process holds the xtables lock' },
   TimedOut: { answer: 'unknown', text: 'the rules could not be read in time' },
+  NotLookedYet: { answer: 'unknown', text: 'nothing was looked at yet: the agent has just started' },
+  ChangedSince: { answer: 'unknown', text: 'something on the way of a packet has changed since the last look, and the next has not ended yet' },
   CouldNotLook: { answer: 'unknown', text: 'the rules could not be read, for the cause in the message' },
 } as const satisfies Readonly<Record<string, { answer: Answer; text: string }>>;
 

@@ -1,4 +1,4 @@
-import { CHAIN, HOOK, type Message, RuleSignature, TABLE, type ChainPlace, attributesOf, batch, getGeneration, listChains, listRules, listTables, mayConcern, newBaseChain, newChain, newTable, numberOf, readNftEvent, sameRule, textOf } from 'node-iptables/netlink';
+import { CHAIN, HOOK, type Message, type NftEvent, RuleSignature, TABLE, type ChainPlace, attributesOf, batch, getGeneration, listChains, listRules, listTables, mayConcern, newBaseChain, newChain, newTable, numberOf, readNftEvent, sameRule, textOf } from 'node-iptables/netlink';
 import { ERRNO, KernelError, type NetlinkRequests } from 'node-iptables/kernel';
 import { OWN_CHAIN } from '../core/desired.ts';
 import { IMDS_DESTINATIONS } from '../core/watch/outlook.ts';
@@ -56,8 +56,17 @@ export class KernelRules {
   }
 
   generation(): number | undefined {
+    return this.askGeneration()?.id;
+  }
+
+  /** The number by which the kernel knows this process: it answers whoever asks for the generation with the asker's own. */
+  ownPid(): number | undefined {
+    return this.askGeneration()?.pid;
+  }
+
+  private askGeneration(): Extract<NftEvent, { is: 'generation' }> | undefined {
     const answer = this.requests.ask(getGeneration()).messages.map(readNftEvent)[0];
-    return answer?.is === 'generation' ? answer.id : undefined;
+    return answer?.is === 'generation' ? answer : undefined;
   }
 
   private failureOf(messages: readonly Buffer[]): number | undefined {

@@ -13,6 +13,7 @@ export interface OwnRule {
   readonly chain: string;
   readonly position: 'first' | 'last';
   readonly text: string;
+  readonly layer: 'documented' | 'out-of-reach' | 'own-chain';
 }
 
 /** What changes are looked for: made anew after each look at the node. */
@@ -59,8 +60,8 @@ const foundPatterns = (report: Report): FoundPattern[] =>
 
 function ownRulesOf({ rules, chains }: Desired): Map<string, OwnRule> {
   const own = [
-    ...rules.map(({ family, table, chain, position, text }): OwnRule => ({ family: NFT_FAMILY[family], table, chain, position, text })),
-    ...chains.flatMap(({ family, table, name, rules: texts }) => texts.map((text): OwnRule => ({ family: NFT_FAMILY[family], table, chain: name, position: 'last', text }))),
+    ...rules.map(({ family, table, chain, position, text, layer }): OwnRule => ({ family: NFT_FAMILY[family], table, chain, position, text, layer })),
+    ...chains.flatMap(({ family, table, name, rules: texts }) => texts.map((text): OwnRule => ({ family: NFT_FAMILY[family], table, chain: name, position: 'last', text, layer: 'own-chain' }))),
   ];
   return new Map(own.map((rule) => [ownKey(rule.family, rule.table, rule.text), rule]));
 }

@@ -1,9 +1,9 @@
-import { type Message, attributesOf, textOf } from './message.ts';
+import { type Message, NLM_F, attributesOf, messageBytes, textOf } from './message.ts';
 
 export const NETLINK_ROUTE = 0;
 /** Multicast groups of rtnetlink: links come and go; filters on them change. */
 export const RTNLGRP = { LINK: 1, TC: 4 } as const;
-const RTM = { NEWLINK: 16, DELLINK: 17, NEWQDISC: 36, DELQDISC: 37, NEWTFILTER: 44, DELTFILTER: 45 } as const;
+const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, NEWQDISC: 36, DELQDISC: 37, NEWTFILTER: 44, DELTFILTER: 45 } as const;
 
 /** What rtnetlink tells of a network interface, as far as packets care (linux/if_link.h). Everything of it in the machine's order. */
 export type LinkEvent =
@@ -24,6 +24,9 @@ export type LinkEvent =
 
 const IFINFOMSG = 16;
 const IFLA = { IFNAME: 3, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
+
+/** Every link, each as the event of its coming. */
+export const listLinks = (): Buffer => messageBytes({ type: RTM.GETLINK, flags: NLM_F.REQUEST | NLM_F.DUMP, body: Buffer.alloc(IFINFOMSG) });
 
 export function readLinkEvent({ type, body }: Message): LinkEvent | undefined {
   switch (type) {

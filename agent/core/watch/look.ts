@@ -1,0 +1,10 @@
+import type { Step } from '../plan.ts';
+import type { Report } from '../report.ts';
+
+/** Whether this instance writes, or another does and this one only looks. */
+export type Role = 'watching' | 'standing-by';
+
+/** What came of looking at the node. A look that failed is not an answer. */
+export type Look =
+  | { readonly ok: true; readonly report: Report; readonly steps: readonly Step[]; readonly problems: readonly string[] }
+  | { readonly ok: false; readonly because: string };

@@ -1,0 +1,47 @@
+import type { ChangedChain, LostRule } from '../core/watch/transaction.ts';
+import type { LogLevel, Settings } from '../core/settings.ts';
+import type { Look, Role } from '../core/watch/look.ts';
+import type { Culprit, GuardStatus } from '../core/watch-status.ts';
+
+/** What the watcher needs of the world. `run.ts` brings the real one. */
+export interface WatchNeeds {
+  readonly clock: Clock;
+  readonly log: (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
+  /** Looks at the node in a process of its own, and as the one who watches writes what is missing. Never rejects. */
+  readonly look: (role: Role, settings: Settings, signal: AbortSignal) => Promise<Look>;
+  readonly guard: Guard;
+  /** Undefined where the kernel does not answer over netlink: then there are looks alone. */
+  readonly rules: Rules | undefined;
+  /** Asked at once when a process is named: it may not live much longer. */
+  readonly culprit: (name: string, pid: number) => Culprit;
+}
+
+export interface Clock {
+  /** Milliseconds that never jump. */
+  now(): number;
+  /** For people: RFC 3339, of a moment on the clock above. */
+  wall(ms: number): string;
+  /** 0..1 */
+  chance(): number;
+  after(ms: number, then: () => void): Timer;
+}
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Guard {
+  /** Writes the table, whatever is in its place. */
+  keep(settings: Settings): GuardStatus;
+  stands(): boolean;
+  /** With its counters. */
+  read(): GuardStatus;
+  readonly state: GuardStatus['state'];
+}
+
+export interface Rules {
+  /** @returns undefined when they are there again; otherwise why not */
+  putBack(lost: readonly LostRule[]): string | undefined;
+  signatureOf(chain: ChangedChain): string;
+  structure(): string;
+  generation(): number | undefined;
+}

@@ -1,0 +1,145 @@
+import { Rivals } from '../core/watch/contention.ts';
+import type { Entry, Ledger } from '../core/watch/ledger.ts';
+import { type OwnRule, ownKey } from '../core/watch/outlook.ts';
+import type { LostRule } from '../core/watch/transaction.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Contention, Culprit, GuardStatus, Overwrite } from '../core/watch-status.ts';
+import type { Timer, WatchNeeds } from './needs.ts';
+
+/** Puts back what an event says is gone, at once; more slowly against somebody who will not stop. */
+export class Repairs {
+  private readonly needs: Pick<WatchNeeds, 'clock' | 'guard' | 'rules' | 'log'>;
+  private readonly ledger: Ledger;
+  private readonly rivals = new Rivals();
+  /** Lost and not back yet, by `ownKey`. */
+  private readonly missing = new Map<string, { readonly lost: LostRule; readonly entry: Entry | undefined }>();
+  private timer: Timer | undefined;
+  guardStatus: GuardStatus = { state: 'absent', because: 'not made yet' };
+
+  constructor(needs: Repairs['needs'], ledger: Ledger) {
+    this.needs = needs;
+    this.ledger = ledger;
+  }
+
+  keepGuard(settings: Settings): void {
+    const before = this.guardStatus;
+    this.guardStatus = this.needs.guard.keep(settings);
+    if (before.state === this.guardStatus.state && before.because === this.guardStatus.because) return;
+    const { state, because } = this.guardStatus;
+    this.needs.log(state === 'absent' && settings.guard !== 'none' ? 'warn' : 'info', `guard table: ${state}`, { because });
+  }
+
+  /** Somebody deleted or changed a table of ours. */
+  guardTouched(tables: readonly string[], who: () => Culprit, settings: Settings, own: Iterable<OwnRule>): void {
+    const startMs = this.needs.clock.now();
+    const couldHavePassed = this.othersStand(own) ? 'unknown' : 'yes';
+    this.keepGuard(settings);
+    const backMs = this.needs.clock.now();
+    const entry = this.enter(tables.map((table) => `nft inet ${table}`), who(), couldHavePassed, startMs);
+    if (this.guardStatus.state !== 'absent') this.restored([entry], backMs);
+  }
+
+  /**
+   * Somebody deleted rules of ours. While the guard table stands nobody is in a hurry, and the process is asked about before
+   * it has ended; otherwise the rules come first.
+   *
+   * @returns whether they are back already
+   */
+  rulesLost(lost: readonly LostRule[], name: string, who: () => Culprit, own: Iterable<OwnRule>): boolean {
+    const { clock } = this.needs;
+    const startMs = clock.now();
+    const guarded = this.isGuarded();
+    for (const one of lost) this.missing.set(keyOf(one.rule), { lost: one, entry: undefined });
+    const couldHavePassed = guarded ? 'no' : this.othersStand(own) ? 'unknown' : 'yes';
+    const asked = guarded ? who() : undefined;
+    this.rivals.undone(name, RULES, startMs);
+    const waitMs = this.rivals.delayMs(name, RULES, startMs, guarded, clock.chance());
+    const back = waitMs === 0 && this.putBack();
+    const backMs = clock.now();
+    const entry = this.enter(lost.map(({ rule }) => ruleWords(rule)), asked ?? who(), couldHavePassed, startMs);
+    if (back) this.restored([entry], backMs);
+    for (const [key, one] of this.missing) if (one.entry === undefined) this.missing.set(key, { ...one, entry });
+    if (waitMs > 0) this.timer ??= clock.after(waitMs, () => this.putBackLater());
+    return back;
+  }
+
+  /** A look found everything in place. */
+  allIsThere(): void {
+    this.missing.clear();
+    this.timer?.cancel();
+    this.timer = undefined;
+    this.ledger.allRestored(this.needs.clock.now());
+  }
+
+  /** Told by a look, not by an event: legacy tables, a rule above ours. */
+  found(lost: readonly string[], culprit: Culprit, own: Iterable<OwnRule>): void {
+    const now = this.needs.clock.now();
+    this.enter(lost, culprit, this.isGuarded() ? 'no' : this.othersStand(own) ? 'unknown' : 'yes', now);
+    this.rivals.undone(culprit.name ?? 'unknown', RULES, now);
+  }
+
+  isMissing(rule: OwnRule): boolean {
+    return this.missing.has(keyOf(rule));
+  }
+
+  contention(): Contention[] {
+    return this.rivals.list(this.needs.clock.now(), (ms) => this.needs.clock.wall(ms));
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+  }
+
+  private putBackLater(): void {
+    this.timer = undefined;
+    this.putBack();
+  }
+
+  private putBack(): boolean {
+    const { rules } = this.needs;
+    if (!rules) return false;
+    const waiting = new Set([...this.missing.values()].map(({ entry }) => entry));
+    for (const lost of byTable([...this.missing.values()].map((one) => one.lost))) {
+      const because = rules.putBack(lost);
+      if (because === undefined) for (const { rule } of lost) this.missing.delete(keyOf(rule));
+      else this.failed(because);
+    }
+    for (const { entry } of this.missing.values()) waiting.delete(entry);
+    this.restored([...waiting].filter((entry) => entry !== undefined), this.needs.clock.now());
+    return this.missing.size === 0;
+  }
+
+  private failed(because: string): void {
+    this.ledger.failed('put-back');
+    this.needs.log('warn', `could not put a rule back: ${because}`, { key: because });
+  }
+
+  private restored(entries: readonly Entry[], nowMs: number): void {
+    for (const entry of entries) {
+      this.ledger.restored(entry, nowMs);
+      this.needs.log('info', 'restored', { key: entry.loss.lost.join(), lost: entry.loss.lost, afterMs: entry.restoredAfterMs });
+    }
+  }
+
+  private isGuarded(): boolean {
+    return this.needs.guard.state !== 'absent' && this.needs.guard.stands();
+  }
+
+  private enter(lost: readonly string[], culprit: Culprit, couldHavePassed: Overwrite['couldHavePassed'], atMs: number): Entry {
+    this.needs.log('warn', 'overwritten', { key: `${culprit.name ?? ''} ${lost.join()}`, lost, culprit, couldHavePassed });
+    return this.ledger.lost({ lost, culprit, couldHavePassed, atMs, at: this.needs.clock.wall(atMs) });
+  }
+
+  /** Whether the drop with no interface is there for both families: no proof, for something may accept above it. */
+  private othersStand(own: Iterable<OwnRule>): boolean {
+    const everywhere = [...own].filter(({ layer }) => layer === 'out-of-reach');
+    return everywhere.length > 0 && everywhere.every((rule) => !this.isMissing(rule));
+  }
+}
+
+const RULES = 'rules';
+const keyOf = ({ family, table, text }: OwnRule): string => ownKey(family, table, text);
+const ruleWords = ({ family, table, chain, text }: OwnRule): string => `iptables-nft ${family} ${table} ${chain}: ${text}`;
+
+/** What is gone of one table does not keep the rules of another from coming back. */
+const byTable = (lost: readonly LostRule[]): LostRule[][] => [...Map.groupBy(lost, ({ rule }) => `${rule.family} ${rule.table}`).values()];

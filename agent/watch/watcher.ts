@@ -1,0 +1,237 @@
+import { type LinkEvent, type Message, type NftEvent, messagesOf, readLinkEvent, readNftEvent } from 'node-iptables/netlink';
+import type { LegacyTable } from '../effects/legacy-poll.ts';
+import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
+import { Ledger } from '../core/watch/ledger.ts';
+import { LinkTable } from '../core/watch/link-table.ts';
+import type { Look, Role } from '../core/watch/look.ts';
+import { lostBySteps, standing } from '../core/watch/missing-steps.ts';
+import { outlookOf } from '../core/watch/outlook.ts';
+import { type Transaction, TransactionReader, isRelevant } from '../core/watch/transaction.ts';
+import type { Settings } from '../core/settings.ts';
+import type { Culprit, WatchStatus } from '../core/watch-status.ts';
+import { Baseline } from './baseline.ts';
+import { Looks } from './looks.ts';
+import type { WatchNeeds } from './needs.ts';
+import { Repairs } from './repairs.ts';
+import { type Known, statusOf } from './status.ts';
+
+/** Sees every change, puts back what is lost, looks again, and knows what to tell. */
+export class Watcher {
+  private readonly needs: WatchNeeds;
+  private readonly known: Known;
+  private readonly ledger = new Ledger();
+  private readonly reader: TransactionReader;
+  private readonly links = new LinkTable();
+  private readonly repairs: Repairs;
+  private readonly baseline: Baseline | undefined;
+  private readonly looks: Looks;
+  /** Netlink ports that our own changes come by. */
+  private readonly ownPorts: ReadonlySet<number>;
+  /** Who changed something on the path since the last look, by name; what it led to is only theirs when it is one. */
+  private suspects = new Map<string, Culprit>();
+  private stood: ReadonlySet<string> = new Set();
+  private safety: { cancel(): void } | undefined;
+
+  constructor(needs: WatchNeeds, settings: Settings, ownPorts: ReadonlySet<number>, known: Known) {
+    this.needs = needs;
+    this.known = known;
+    this.known.settings = settings;
+    this.ownPorts = ownPorts;
+    this.reader = new TransactionReader(outlookOf(settings, undefined), new Set([GUARD_TABLE, OWNED_GUARD_TABLE]));
+    this.repairs = new Repairs(needs, this.ledger);
+    this.baseline = needs.rules && new Baseline(needs.rules);
+    this.looks = new Looks({
+      clock: needs.clock,
+      resyncMs: () => (this.known.events.state === 'subscribed' ? this.settings.resyncSeconds : Math.min(30, this.settings.resyncSeconds)) * 1000,
+      look: (signal) => this.look(signal),
+      done: (look) => this.looked(look),
+    });
+  }
+
+  /** Begins to look, and as the one who watches to write. */
+  take(role: Role, leader?: WatchStatus['leader']): void {
+    this.known.role = role;
+    this.known.leader = leader;
+    this.needs.log('info', role === 'watching' ? 'watching' : 'standing by: another instance watches', { leader });
+    if (role === 'watching') this.repairs.keepGuard(this.settings);
+    this.safety ??= this.checkLater();
+    this.looks.want('now');
+  }
+
+  replaceSettings(settings: Settings): void {
+    this.known.settings = settings;
+    this.reader.outlook = outlookOf(settings, this.known.report);
+    if (this.isWatching) this.repairs.keepGuard(settings);
+    this.looks.want('now');
+  }
+
+  onNetfilter(datagram: Buffer): void {
+    for (const message of messagesOf(datagram)) {
+      const event = readNftEvent(message);
+      if (event) this.nftEvent(event);
+    }
+  }
+
+  onRoute(datagram: Buffer): void {
+    for (const message of messagesOf(datagram)) this.onLink(message);
+  }
+
+  onLink(message: Message): void {
+    const event = readLinkEvent(message);
+    if (event) this.linkEvent(event);
+  }
+
+  /** The kernel had to throw events away. */
+  onEventsLost(): void {
+    this.known.events.lost += 1;
+    this.needs.log('warn', 'the kernel threw events away: looking again', {});
+    this.recheckGuard();
+    this.looks.want('now');
+  }
+
+  onLegacy(tables: readonly LegacyTable[]): void {
+    this.needs.log('debug', 'a legacy table changed', { tables });
+    this.looks.want('now');
+  }
+
+  status(): WatchStatus {
+    this.known.guard = this.isWatching ? { ...this.repairs.guardStatus, ...this.needs.guard.read() } : { state: 'absent', because: 'another instance watches' };
+    return statusOf(this.known, {
+      now: this.needs.clock.now(), wall: (ms) => this.needs.clock.wall(ms), staleMs: this.looks.staleMs(), ledger: this.ledger, contention: this.repairs.contention(),
+      own: (this.isWatching ? [...this.reader.outlook.own.values()] : []).map((rule) => ({ rule, present: this.stood.has(rule.text) && !this.repairs.isMissing(rule) })),
+    });
+  }
+
+  alive(): { readonly ok: boolean; readonly because: string } {
+    const ms = this.looks.runningMs();
+    return ms > LONGEST_LOOK_MS ? { ok: false, because: `a look has been running for ${Math.round(ms / 1000)} s` } : { ok: true, because: '' };
+  }
+
+  stop(): void {
+    this.safety?.cancel();
+    this.looks.stop();
+    this.repairs.stop();
+  }
+
+  private get settings(): Settings {
+    return this.known.settings!;
+  }
+
+  private get isWatching(): boolean {
+    return this.known.role === 'watching';
+  }
+
+  private nftEvent(event: NftEvent): void {
+    this.known.events.received += 1;
+    const transaction = this.reader.read(event);
+    if (!transaction) return;
+    this.known.events.generation = transaction.generation;
+    if (this.ownPorts.has(transaction.port) || !isRelevant(transaction)) return;
+    this.transaction(transaction);
+  }
+
+  private transaction(transaction: Transaction): void {
+    let culprit: Culprit | undefined;
+    const who = (): Culprit => (culprit ??= this.needs.culprit(transaction.process, transaction.pid));
+    const own = [...this.reader.outlook.own.values()];
+    if (this.isWatching && transaction.guards.length > 0) this.repairs.guardTouched(transaction.guards, who, this.settings, own);
+    const back = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
+    const undone = transaction.lost.length > 0 || transaction.guards.length > 0;
+    const changed = transaction.matters.length > 0 || this.isChanged(transaction);
+    if (!undone && !changed) return;
+    this.known.events.relevant += 1;
+    if (changed && !undone) this.suspects.set(`${transaction.process} ${transaction.pid}`, who());
+    // What waits for a rival to tire needs no look as long as the guard table stands.
+    this.looks.want(back || changed || transaction.guards.length > 0 ? 'now' : 'soon');
+  }
+
+  private isChanged({ chains, structure }: Transaction): boolean {
+    return (chains.length > 0 || structure) && (this.looks.runningMs() > 0 || !this.baseline || this.baseline.isChanged(chains, structure));
+  }
+
+  private linkEvent(event: LinkEvent): void {
+    this.known.events.received += 1;
+    const change = this.links.apply(event, this.reader.outlook.patterns);
+    if (change === 'nothing' || !this.known.linksKnown) return;
+    this.known.events.relevant += 1;
+    this.looks.want(change === 'pod' ? 'soon' : 'now');
+  }
+
+  private async look(signal: AbortSignal): Promise<Look> {
+    this.baseline?.forget();
+    return this.needs.look(this.known.role, this.settings, signal);
+  }
+
+  /** @returns whether all is as it should be */
+  private looked(look: Look): boolean {
+    const { clock, log } = this.needs;
+    const before = this.known.failure === undefined ? this.known.report?.answer : undefined;
+    if (!look.ok) {
+      this.known.failure = look.because;
+      this.ledger.checked('failed');
+      this.ledger.failed('look');
+      log('error', `could not look: ${look.because}`, { key: look.because });
+      return false;
+    }
+    const { report, steps, problems } = look;
+    this.known.failure = undefined;
+    this.known.report = report;
+    this.known.checkedAtMs = clock.now();
+    this.known.provedBlocked ||= report.answer === 'blocked';
+    this.ledger.checked(report.answer);
+    if (before !== report.answer) log(report.answer === 'blocked' ? 'info' : 'warn', `pods and IMDS: ${report.answer}`, { reason: report.reason });
+    for (const problem of problems) {
+      this.ledger.failed('write');
+      log('warn', problem, { key: problem });
+    }
+    this.reader.outlook = outlookOf(this.settings, report);
+    const own = [...this.reader.outlook.own.values()];
+    const lost = lostBySteps(steps, this.stood);
+    const inPlace = problems.length === 0 && this.isWatching;
+    if (lost.length > 0) this.repairs.found(lost, this.onlySuspect(), own);
+    this.suspects = new Map();
+    if (inPlace) {
+      this.stood = standing(own);
+      this.repairs.allIsThere();
+    }
+    if (!this.looks.isDirty) this.baseline?.take(report.path ?? []);
+    return report.answer === 'blocked' && problems.length === 0;
+  }
+
+  private onlySuspect(): Culprit {
+    return this.suspects.size === 1 ? this.suspects.values().next().value! : {};
+  }
+
+  /** Cheap, and no process: is the last change that we heard of the last there was? Does our table stand? */
+  private checkLater(): { cancel(): void } {
+    const { clock, rules } = this.needs;
+    return clock.after(SAFETY_MS * (0.75 + clock.chance() / 2), () => {
+      const generation = attempt(() => rules?.generation());
+      const { events } = this.known;
+      if (events.state === 'subscribed' && generation !== undefined && events.generation !== undefined && generation !== events.generation) {
+        // One that is on its way here is no loss; it will have come by the next time.
+        if (this.unheard === generation) this.onEventsLost();
+        this.unheard = generation;
+      }
+      this.recheckGuard();
+      this.safety = this.checkLater();
+    });
+  }
+  private unheard: number | undefined;
+
+  private recheckGuard(): void {
+    if (!this.isWatching || this.settings.guard === 'none' || this.needs.guard.stands()) return;
+    this.repairs.keepGuard(this.settings);
+  }
+}
+
+const SAFETY_MS = 15_000;
+const LONGEST_LOOK_MS = 5 * 60_000;
+
+function attempt<T>(ask: () => T): T | undefined {
+  try {
+    return ask();
+  } catch {
+    return undefined;
+  }
+}
