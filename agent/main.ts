@@ -88,7 +88,8 @@ async function makeFirewall(settings: Settings, env: Readonly<Record<string, str
 async function configFile(named: string | undefined, env: Readonly<Record<string, string | undefined>>): Promise<SettingsSource[]> {
   const name = named ?? env['IMDS_GUARD_CONFIG'];
   try {
-    return [await parseConfigFile(name ?? DEFAULT_CONFIG, readFileSync(name ?? DEFAULT_CONFIG, 'utf8'))];
+    // By its descriptor: /dev/stdin cannot be opened where standard input is a socket (ENXIO).
+    return [await parseConfigFile(name === '-' ? 'standard input' : (name ?? DEFAULT_CONFIG), readFileSync(name === '-' ? 0 : (name ?? DEFAULT_CONFIG), 'utf8'))];
   } catch (error) {
     if (error instanceof UsageError) throw error;
     if (name === undefined && isMissing(error)) return [];
