@@ -41,7 +41,7 @@ const bitsOf = (bits: number): number => (bits === 0 ? 0 : (bits & 1) + bitsOf(b
  * (xt_data_to_user, since 4.11). Undefined when the bytes are no list of entries.
  */
 export function shapeOf(entries: Buffer, family: Family): string | undefined {
-  const words = new Int32Array(aligned(entries), 0, entries.length >> 2);
+  const words = wordsOf(entries);
   const { next, counters } = ENTRY[family];
   // Two sums of Murmur 3, each of every other word, so that neither waits for the other.
   let [one, two] = [0, 0x9747b28c | 0];
@@ -74,6 +74,10 @@ const ENTRY: Readonly<Record<Family, { readonly next: number; readonly counters:
   ipv6: { next: 140 / 4, counters: 152 / 4 },
 };
 
-const aligned = (bytes: Buffer): ArrayBufferLike => bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
+/** Without a copy where the bytes begin at a word, as those that the kernel has filled do. */
+function wordsOf(bytes: Buffer): Int32Array {
+  const { buffer, byteOffset } = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
+  return new Int32Array(buffer, byteOffset, bytes.length >> 2);
+}
 
 const hex = (word: number): string => (word >>> 0).toString(16).padStart(8, '0');
