@@ -117,7 +117,7 @@ export class Repairs {
   private restored(entries: readonly Entry[], nowMs: number): void {
     for (const entry of entries) {
       this.ledger.restored(entry, nowMs);
-      this.needs.log('info', 'restored', { key: entry.loss.lost.join(), lost: entry.loss.lost, afterMs: entry.restoredAfterMs });
+      this.needs.log('info', 'restored', { key: keyOfLoss(entry.loss.culprit, entry.loss.lost), lost: entry.loss.lost, afterMs: entry.restoredAfterMs });
     }
   }
 
@@ -126,7 +126,7 @@ export class Repairs {
   }
 
   private enter(lost: readonly string[], culprit: Culprit, couldHavePassed: Overwrite['couldHavePassed'], atMs: number): Entry {
-    this.needs.log('warn', 'overwritten', { key: `${culprit.name ?? ''} ${lost.join()}`, lost, culprit, couldHavePassed });
+    this.needs.log('warn', 'overwritten', { key: keyOfLoss(culprit, lost), lost, culprit, couldHavePassed });
     return this.ledger.lost({ lost, culprit, couldHavePassed, atMs, at: this.needs.clock.wall(atMs) });
   }
 
@@ -138,6 +138,9 @@ export class Repairs {
 }
 
 const RULES = 'rules';
+/** Repeats in the log: the same by the same. */
+const keyOfLoss = ({ name }: Culprit, lost: readonly string[]): string => `${name ?? 'unknown'}: ${lost[0]}${lost.length > 1 ? ` and ${lost.length - 1} more` : ''}`;
+
 const keyOf = ({ family, table, text }: OwnRule): string => ownKey(family, table, text);
 const ruleWords = ({ family, table, chain, text }: OwnRule): string => `iptables-nft ${family} ${table} ${chain}: ${text}`;
 

@@ -36,6 +36,8 @@ const CLOSE_WITHIN_MS = 500;
 /** Watches until it is told to stop. */
 export async function watchNode(daemon: Daemon, settings: Settings): Promise<void> {
   const { log, env } = daemon;
+  // What the kernel calls the owner of the table, and others in their lists.
+  process.title = 'imds-guard';
   const kept = inheritedDescriptors(env, process.pid).get('guard');
   const tell = async (text: string, descriptor?: number): Promise<void> => {
     await notify(env['NOTIFY_SOCKET'], text, descriptor).catch((error: unknown) => log.event('warn', `the service manager was not told: ${String(error)}`, {}));
