@@ -18,9 +18,11 @@ export interface CulpritSources {
  * What is known of a process that the kernel has just named. It mostly lives for some milliseconds more, so this is called
  * at once and asks nobody but /proc. A number may have a new owner by now: what was read counts only if the name and
  * the start were the same before and after. Otherwise name and number stay what they are, the kernel's word.
+ *
+ * `name` as the kernel gave it, a character for each byte (latin1).
  */
 export function culpritOf(name: string, pid: number, { pidsAreTheKernels, read = readStart }: CulpritSources): Culprit {
-  const known: Culprit = { name: visible(name), pid };
+  const known: Culprit = { name: readable(name), pid };
   if (!pidsAreTheKernels || pid <= 0) return known;
   try {
     return { ...known, ...describe(name, `/proc/${pid}`, read) };
@@ -41,7 +43,7 @@ function describe(name: string, process: string, read: Read): Culprit {
   const { container, podUid } = isNowhere(place) ? (parent?.place ?? {}) : place;
   return {
     ...(commandLine === '' ? {} : { commandLine }),
-    ...(parent === undefined ? {} : { parent: visible(parent.name) }),
+    ...(parent === undefined ? {} : { parent: readable(parent.name) }),
     ...(container === undefined ? {} : { container }),
     ...(podUid === undefined ? {} : { podUid }),
   };
@@ -62,7 +64,9 @@ function parentOf(process: string, child: ProcStat, read: Read): { readonly name
   }
 }
 
-const nameOf = (process: string, read: Read): string => read(`${process}/comm`).toString().replace(/\n$/, '');
+const nameOf = (process: string, read: Read): string => read(`${process}/comm`).toString('latin1').replace(/\n$/, '');
+
+const readable = (name: string): string => visible(Buffer.from(name, 'latin1').toString());
 
 const statOf = (process: string, read: Read): ProcStat | undefined => parseStat(read(`${process}/stat`).toString());
 

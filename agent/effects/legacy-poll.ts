@@ -30,7 +30,7 @@ export interface LegacyPollOptions {
  * The kernel tells nobody when a table of iptables-legacy changes, so it is asked again and again, without starting a program.
  * Cheap to ask, however long the table: how many entries it has, of how many bytes, and where its chains begin. That is
  * compared each time. A rule replaced by one of equal length, and a policy, show only in the entries themselves: they are
- * read as often as SHARE of a CPU allows, a short table each time, one of 50,000 rules every few minutes.
+ * read as often as SHARE of a CPU allows: eight empty tables twice a second, one of 50,000 rules every few minutes.
  *
  * What is found before this resolves is where it starts from, and is not told.
  */
@@ -91,14 +91,16 @@ function lookAt(kernel: LegacyTables, tables: readonly LegacyTable[], before: re
     const last = before.find((other) => isSameTable(one, other));
     if (last !== undefined && last.dueMs > now) return [{ ...last, info, shape: isSameInfo(last.info, info) ? last.shape : undefined }];
     const entries = kernel.entries(one.family, one.table, info.size);
-    return [{ ...one, info, shape: entries && shapeOf(entries, one.family), dueMs: now + (info.entries * MS_AN_ENTRY * tables.length) / SHARE }];
+    return [{ ...one, info, shape: entries && shapeOf(entries, one.family), dueMs: now + ((MS_A_READ + info.entries * MS_AN_ENTRY) * tables.length) / SHARE }];
   });
 }
 
 /** How much of one CPU reading entries may take, all tables together. */
 const SHARE = 0.0004;
 
-/** To copy it, to compare it, and to add up its counters on every CPU. Measured; the clock would measure our waiting as well. */
+/** What a read costs, as measured: a clock would measure our waiting too. */
+const MS_A_READ = 0.025;
+/** To copy it, to sum it up, and to add up its counters on every CPU. */
 const MS_AN_ENTRY = 0.0015 + 0.00001 * availableParallelism();
 
 /** Entries that were not read since the info changed may have changed again until they were: who looked between must look again. */

@@ -87,10 +87,10 @@ t.test('a long command line is cut', async (t) => {
 });
 
 t.test('a thread that the kernel names is described like its process', async (t) => {
-  const program = 'import threading, sys\ndef run():\n  open("/proc/thread-self/comm", "w").write("nl) worker"); print(threading.get_native_id(), flush=True); sys.stdin.read()\nthreading.Thread(target=run).start()';
+  const program = 'import threading, sys\ndef run():\n  open("/proc/thread-self/comm", "w").write("nl) wörker"); print(threading.get_native_id(), flush=True); sys.stdin.read()\nthreading.Thread(target=run).start()';
   const child = start(t, 'python3', '-c', program);
   const [said] = await once(child.stdout!, 'data');
-  t.match(culpritOf('nl) worker', Number(said), here), { name: 'nl) worker', pid: Number(said), commandLine: /python3.* -c import threading/, parent: comm(process.pid) });
+  t.match(culpritOf(Buffer.from('nl) wörker').toString('latin1'), Number(said), here), { name: 'nl) wörker', pid: Number(said), commandLine: /python3.* -c import threading/, parent: comm(process.pid) });
 });
 
 t.test('a process that is no more, another one by now, or of other numbers, keeps the name and number that the kernel gave', async (t) => {
