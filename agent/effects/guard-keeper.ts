@@ -13,11 +13,15 @@ export class GuardKeeper {
   private readonly requests: NetlinkRequests;
   private status: GuardStatus = { state: 'absent', because: 'not made yet' };
   /** Forms that this kernel has refused are not tried again. */
-  private forms = GUARD_FORMS;
+  private forms: readonly GuardForm[];
 
-  /** @param requests the socket that will own the table: when it is closed, an owned table goes */
-  constructor(requests: NetlinkRequests) {
+  /**
+   * @param requests the socket that will own the table: when it is closed, an owned table goes
+   * @param forms to be tried, the best first; fewer than there are on a kernel that is known to be older
+   */
+  constructor(requests: NetlinkRequests, forms: readonly GuardForm[] = GUARD_FORMS) {
     this.requests = requests;
+    this.forms = forms;
   }
 
   /** The port by which the kernel knows us. */

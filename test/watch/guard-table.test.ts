@@ -1,0 +1,122 @@
+import t from 'tap';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { NetlinkRequests } from '../../agent/node-iptables/src/kernel/index.ts';
+import { GUARD_TABLE, OWNED_GUARD_TABLE, guardScript } from '../../agent/core/guard-table.ts';
+import { DEFAULT_SETTINGS } from '../../agent/core/settings.ts';
+import type { GuardForm } from '../../agent/core/watch/guard-batch.ts';
+import { GuardKeeper } from '../../agent/effects/guard-keeper.ts';
+
+/** nft in the test's own namespace, which has no rules but ours. */
+async function nft(args: readonly string[], input = ''): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
+  const child = spawn('nft', args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const [out, err]: [Buffer[], Buffer[]] = [[], []];
+  child.stdout.on('data', (part: Buffer) => out.push(part));
+  child.stderr.on('data', (part: Buffer) => err.push(part));
+  child.stdin.end(input);
+  const [code] = (await once(child, 'close')) as [number];
+  return { code, out: Buffer.concat(out).toString(), err: Buffer.concat(err).toString() };
+}
+const listing = async (table: string): Promise<string> => (await nft(['list', 'table', 'inet', table])).out;
+/** Without who owns it. */
+const bare = (text: string): string => text.replace(/ # progname.*/, '').replace(/\n\tflags [a-z ,]*\n/, '\n').replace(/\{\n\n/, '{\n');
+const flush = (): Promise<unknown> => nft(['flush', 'ruleset']);
+
+const keeperOf = async (forms?: readonly GuardForm[]): Promise<GuardKeeper> => new GuardKeeper(await NetlinkRequests.open(12), forms);
+
+const newest = await (async () => {
+  const keeper = await keeperOf();
+  const { state } = keeper.keep(DEFAULT_SETTINGS);
+  keeper.close();
+  return state;
+})();
+const older = newest === 'owned-persistent' ? false : 'this kernel does not know persist (6.9)';
+
+for (const action of ['drop', 'reject'] as const) {
+  await t.test(`${action}: what the daemon writes over netlink is what apply writes with nft`, async (t) => {
+    await flush();
+    t.match(await nft(['-f', '-'], guardScript(action)), { code: 0, err: '' });
+    const byNft = await listing(GUARD_TABLE);
+    for (const guard of ['plain', 'auto'] as const) {
+      const keeper = await keeperOf();
+      const { state } = keeper.keep({ guard, action });
+      t.equal(state, guard === 'plain' ? 'plain' : newest);
+      t.equal(bare(await listing(GUARD_TABLE)), bare(byNft));
+      t.same(keeper.read().droppedPackets, { ipv4: 0, ipv6: 0 });
+      t.ok(keeper.stands());
+      keeper.close();
+      await nft(['delete', 'table', 'inet', GUARD_TABLE]);
+    }
+  });
+}
+
+t.test('owned and persistent: nobody else can change it; it outlives its owner; a new owner takes it over', { skip: older }, async (t) => {
+  await flush();
+  const keeper = await keeperOf();
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: 'owned-persistent' });
+  for (const line of [`delete table inet ${GUARD_TABLE}`, `flush chain inet ${GUARD_TABLE} forward`, `delete chain inet ${GUARD_TABLE} forward`, `insert rule inet ${GUARD_TABLE} forward accept`, `add table inet ${GUARD_TABLE} { flags dormant; }`]) {
+    t.not((await nft([line])).code, 0, line);
+  }
+  t.equal((await nft(['flush', 'ruleset'])).code, 0, 'a flush of everything says that it went well');
+  t.match(await listing(GUARD_TABLE), /ip daddr 169\.254\.169\.254 counter .*drop/, 'and leaves it');
+  t.ok(keeper.stands());
+
+  const second = await keeperOf();
+  t.match(second.keep(DEFAULT_SETTINGS), { state: 'absent', because: /another process owns/ }, 'another daemon does not get it');
+  t.notOk(second.stands());
+
+  keeper.close();
+  t.match(await listing(GUARD_TABLE), /ip daddr 169\.254\.169\.254 counter .*drop/, 'it stays when its owner dies');
+  t.same(second.keep(DEFAULT_SETTINGS), { state: 'owned-persistent' });
+  t.equal((await listing(GUARD_TABLE)).match(/counter packets \d+ bytes \d+ drop/g)?.length, 2, 'no rule is there twice');
+  t.not((await nft(['delete', 'table', 'inet', GUARD_TABLE])).code, 0, 'it is owned again');
+  second.close();
+});
+
+t.test('a kernel that knows owner and not persist: a plain one stands beside it, so that the death of the daemon opens nothing', async (t) => {
+  await flush();
+  const keeper = await keeperOf(['owned', 'plain']);
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: 'owned' });
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: 'owned' }, 'again, with both there');
+  await nft(['flush', 'ruleset']);
+  t.match(await listing(OWNED_GUARD_TABLE), 'drop', 'the owned one stays when everything is flushed');
+  t.equal(await listing(GUARD_TABLE), '', 'the plain one goes');
+  t.notOk(keeper.stands(), 'which is seen');
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: 'owned' });
+  t.ok(keeper.stands());
+  keeper.close();
+  t.equal(await listing(OWNED_GUARD_TABLE), '', 'the owned one goes with its owner');
+  t.match(await listing(GUARD_TABLE), 'drop', 'the plain one does not');
+});
+
+t.test('a kernel that knows neither: a plain one, and its loss is seen', async (t) => {
+  await flush();
+  const keeper = await keeperOf(['plain']);
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: 'plain' });
+  t.ok(keeper.stands());
+  await nft(['flush', 'ruleset']);
+  t.notOk(keeper.stands());
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: 'plain' });
+  t.ok(keeper.stands());
+  keeper.close();
+});
+
+t.test('the table that apply left is taken over, whatever was in it', async (t) => {
+  await flush();
+  await nft(['-f', '-'], `table inet ${GUARD_TABLE} { chain forward { type filter hook forward priority 5; accept; }; set strange { type ipv4_addr; } }\n`);
+  const keeper = await keeperOf();
+  t.same(keeper.keep(DEFAULT_SETTINGS), { state: newest });
+  const text = await listing(GUARD_TABLE);
+  t.match(text, /hook forward priority -200/);
+  t.notMatch(text, 'strange');
+  keeper.close();
+});
+
+t.test('switched off: nothing is written, and that is the reason', async (t) => {
+  await flush();
+  const keeper = await keeperOf();
+  t.match(keeper.keep({ ...DEFAULT_SETTINGS, guard: 'none' }), { state: 'absent', because: /switched off/ });
+  t.equal((await nft(['list', 'ruleset'])).out, '');
+  await nft(['flush', 'ruleset']);
+  keeper.close();
+});
