@@ -208,5 +208,5 @@ t.test('links: pods that come, go and are renamed are told apart from what is no
   t.same(await told('ip link add strange1 type veth peer name y netns other'), ['unknown-kind'], 'a pod of a kind that has no pattern');
   t.same(await told('ip link set strange1 mtu 1400; ip link add d type bridge; ip link set d up'), [], 'no news');
   t.same(await told('ip link set eni1 name gone1'), ['pod'], 'a pod renamed away');
-  t.same(await told('ip link add b type bridge; ip link set gone1 master b'), ['unknown-kind']);
+  t.same(await told('ip link add br1 type bridge; ip link set gone1 master br1'), ['unknown-kind']);
 });

@@ -22,6 +22,7 @@ export type LinkEvent =
   /** A queueing discipline or a filter of the link with this index. */
   | { readonly is: 'filter'; readonly index: number };
 
+const AF_UNSPEC = 0;
 const IFINFOMSG = 16;
 const IFLA = { IFNAME: 3, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } as const;
 
@@ -32,7 +33,8 @@ export function readLinkEvent({ type, body }: Message): LinkEvent | undefined {
   switch (type) {
     case RTM.NEWLINK:
     case RTM.DELLINK: {
-      if (body.length < IFINFOMSG) return undefined;
+      // A bridge tells of its ports in messages of its own family, which leave out most of what a link is.
+      if (body.length < IFINFOMSG || body[0] !== AF_UNSPEC) return undefined;
       const attributes = attributesOf(body, IFINFOMSG);
       // IFLA_XDP is there always; IFLA_XDP_ATTACHED (2) in it is 0 for no program.
       const attached = attributesOf(attributes.get(IFLA.XDP) ?? Buffer.alloc(0)).get(2)?.[0] ?? 0;
