@@ -11,7 +11,7 @@ import { ERRNO, KernelError, type Libc, libc } from './libc.ts';
 export class LegacyTables {
   private readonly c: Libc;
   private readonly sockets: Readonly<Record<Family, number>>;
-  private room = Buffer.alloc(ENTRIES_HEAD_BYTES);
+  private readonly room = Buffer.alloc(KEPT_BYTES);
 
   private constructor(c: Libc, sockets: Readonly<Record<Family, number>>) {
     this.c = c;
@@ -43,13 +43,14 @@ export class LegacyTables {
    */
   entries(family: Family, table: string, size: number): Buffer | undefined {
     const length = ENTRIES_HEAD_BYTES + size;
-    if (this.room.length < length) this.room = Buffer.allocUnsafeSlow(Math.max(length, 16 * 1024));
+    // A long table is rarely read: its megabytes are not kept.
+    const room = length <= KEPT_BYTES ? this.room : Buffer.alloc(length);
     // The kernel writes names up to their NUL and leaves what is behind as it was.
-    this.room.fill(0, 0, length);
-    this.room.write(table, 0, NAME_BYTES - 1, 'latin1');
-    this.room.writeUInt32LE(size, NAME_BYTES);
-    const errno = this.get(family, GET_ENTRIES, this.room, length);
-    if (errno === 0) return this.room.subarray(ENTRIES_HEAD_BYTES, length);
+    room.fill(0, 0, length);
+    room.write(table, 0, NAME_BYTES - 1, 'latin1');
+    room.writeUInt32LE(size, NAME_BYTES);
+    const errno = this.get(family, GET_ENTRIES, room, length);
+    if (errno === 0) return room.subarray(ENTRIES_HEAD_BYTES, length);
     // Of another size by now: EAGAIN, and EINVAL before 2.6.25.
     if (errno === ERRNO.EAGAIN || NO_TABLE.has(errno)) return undefined;
     throw new KernelError(`${family} ${table}: IPT_SO_GET_ENTRIES`, errno);
@@ -66,6 +67,8 @@ export class LegacyTables {
     return this.c.getsockopt(this.sockets[family], LEVEL[family], option, value, length) === 0 ? 0 : this.c.errno();
   }
 }
+
+const KEPT_BYTES = 64 * 1024;
 
 const AF: Readonly<Record<Family, number>> = { ipv4: 2, ipv6: 10 };
 const SOCK_DGRAM = 2;
