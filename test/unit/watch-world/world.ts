@@ -1,0 +1,78 @@
+import type { Report } from '../../../agent/core/report.ts';
+import { DEFAULT_SETTINGS, type Settings } from '../../../agent/core/settings.ts';
+import type { Look, Role } from '../../../agent/core/watch/look.ts';
+import type { GuardStatus } from '../../../agent/core/watch-status.ts';
+import type { WatchNeeds } from '../../../agent/watch/needs.ts';
+import { Watcher } from '../../../agent/watch/watcher.ts';
+
+export const blocked: Report = { answer: 'blocked', reason: 'EveryPacketDropped', targets: [], collateral: [], assumed: [] };
+export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses' };
+export const look = (report: Report, problems: readonly string[] = []): Look => ({ ok: true, report, steps: [], problems });
+
+/** A world of its own for a watcher: time moves when it is told to, and a look ends when it is told what it saw. */
+export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
+  let now = 1000;
+  /** What people's clocks show beside: somebody may set them. */
+  let wallOffset = 0;
+  let timers: { at: number; then: () => void }[] = [];
+  const looks: { readonly role: Role; readonly settings: Settings; readonly signal: AbortSignal; end: (look: Look) => Promise<void> }[] = [];
+  const logged: { level: string; message: string; fields: Readonly<Record<string, unknown>> | undefined }[] = [];
+  const guard = { state: 'owned-persistent' as GuardStatus['state'], standing: true, kept: 0 };
+  const needs: WatchNeeds = {
+    clock: {
+      now: () => now,
+      wall: (ms) => new Date(ms + wallOffset).toISOString(),
+      chance: () => 0.5,
+      after: (ms, then) => {
+        const timer = { at: now + ms, then };
+        timers.push(timer);
+        return { cancel: () => void (timers = timers.filter((one) => one !== timer)) };
+      },
+    },
+    log: (level, message, fields) => void logged.push({ level, message, fields }),
+    look: (role, lookSettings, signal) =>
+      new Promise((resolve) => looks.push({
+        role, settings: lookSettings, signal,
+        end: async (seen) => {
+          resolve(seen);
+          await new Promise(setImmediate);
+        },
+      })),
+    guard: {
+      keep: () => {
+        guard.kept += 1;
+        guard.standing = true;
+        return { state: guard.state };
+      },
+      stands: () => guard.standing,
+      read: () => ({ state: guard.state }),
+      get state() {
+        return guard.state;
+      },
+    },
+    rules: undefined,
+    culprit: (name, pid) => ({ name, pid }),
+  };
+  const watcher = new Watcher(needs, settings, new Set(), {
+    version: '0', pid: 1, startedAt: '', settings: undefined, role: 'watching', leader: undefined, report: undefined, failure: undefined, checkedAtMs: undefined,
+    provedBlocked: false, guard: { state: 'absent' }, events: { state: 'subscribed', received: 0, relevant: 0, lost: 0 }, linksKnown: true, legacy: () => ({ tables: [] }), audit: { state: 'absent' },
+  });
+  return {
+    watcher, looks, logged, guard,
+    setClocks: (offset: number) => void (wallOffset = offset),
+    now: () => now,
+    /** Lets time pass; whatever is due on the way happens. */
+    pass: async (ms: number): Promise<void> => {
+      const until = now + ms;
+      for (;;) {
+        const next = timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0];
+        if (!next) break;
+        timers = timers.filter((one) => one !== next);
+        now = Math.max(now, next.at);
+        next.then();
+        await new Promise(setImmediate);
+      }
+      now = until;
+    },
+  };
+}

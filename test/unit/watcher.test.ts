@@ -1,0 +1,141 @@
+import t from 'tap';
+import { blocked, look, makeWorld, open } from './watch-world/world.ts';
+
+t.test('a fresh daemon says unknown until its first look has ended', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  t.match(watcher.status(), { answer: 'unknown', reason: 'NotLookedYet', provedBlocked: false });
+  watcher.take('watching');
+  await pass(100);
+  t.equal(looks.length, 1);
+  t.equal(looks[0]!.role, 'watching');
+  t.match(watcher.status(), { answer: 'unknown', reason: 'NotLookedYet' });
+  await looks[0]!.end(look(blocked));
+  t.match(watcher.status(), { answer: 'blocked', provedBlocked: true });
+});
+
+t.test('a look that fails makes the answer unknown, whatever it was before; it is tried again, and the answer comes back', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(blocked));
+  watcher.onEventsLost();
+  await pass(5000);
+  await looks[1]!.end({ ok: false, because: 'apply: iptables-nft-save gave no answer' });
+  t.match(watcher.status(), { answer: 'unknown', reason: 'CouldNotLook', message: /gave no answer/, provedBlocked: true });
+  for (let minute = 0; looks.length < 6; minute++) {
+    if (minute > 10) return t.fail('it gives up');
+    await pass(60_000);
+    if (looks.length < 6) await looks.at(-1)!.end({ ok: false, because: 'still' });
+  }
+  await looks.at(-1)!.end(look(blocked));
+  t.match(watcher.status(), { answer: 'blocked', message: '' });
+  t.equal(watcher.status().counts.checks.failed, 4);
+});
+
+t.test('a change that cannot be looked at for ten seconds makes the answer unknown: a look that hangs', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(blocked));
+  watcher.onLegacy([{ family: 'ipv4', table: 'filter' }]);
+  await pass(5000);
+  t.equal(looks.length, 2);
+  t.match(watcher.status(), { answer: 'blocked' });
+  watcher.onLegacy([{ family: 'ipv4', table: 'filter' }]);
+  await pass(10_001);
+  t.match(watcher.status(), { answer: 'unknown', reason: 'ChangedSince' });
+  t.equal(looks.length, 2, 'one look at a time');
+  await looks[1]!.end(look(blocked));
+  await pass(30_000);
+  t.equal(looks.length, 3, 'and then the one for what changed meanwhile');
+  await looks[2]!.end(look(blocked));
+  t.match(watcher.status(), { answer: 'blocked' });
+  t.match(watcher.alive(), { ok: true });
+});
+
+t.test('a look that never ends is told by /healthz', async (t) => {
+  const { watcher, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(6 * 60_000);
+  t.match(watcher.alive(), { ok: false, because: /a look has been running for/ });
+});
+
+t.test('rules that cannot be written leave the answer to what was read, are told once, and are tried again', async (t) => {
+  const { watcher, looks, logged, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(open, ['another program holds the xtables lock']));
+  t.match(watcher.status(), { answer: 'open', provedBlocked: false });
+  t.match(logged.map(({ message }) => message), ['watching', /guard table/, 'pods and IMDS: open', /xtables lock/]);
+  await pass(2000);
+  t.equal(looks.length, 2);
+  await looks[1]!.end(look(blocked));
+  await pass(60_000);
+  t.equal(looks.length, 2, 'then there is nothing to try');
+});
+
+t.test('the clock on the wall jumps a day, forth and back: no look is early, late or left out', async (t) => {
+  const { watcher, looks, setClocks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(blocked));
+  setClocks(86_400_000);
+  await pass(300_000);
+  t.equal(looks.length, 1);
+  setClocks(-86_400_000);
+  watcher.onEventsLost();
+  await pass(2000);
+  t.equal(looks.length, 2);
+  await looks[1]!.end(look(blocked));
+  t.match(watcher.status(), { answer: 'blocked' });
+  await pass(800_000);
+  t.equal(looks.length, 3, 'the resync comes');
+});
+
+t.test('who stands by looks and writes nothing; when it is its turn it writes', async (t) => {
+  const { watcher, looks, guard, pass } = makeWorld();
+  watcher.take('standing-by', { pid: 77 });
+  await pass(100);
+  t.equal(looks[0]!.role, 'standing-by');
+  t.equal(guard.kept, 0);
+  await looks[0]!.end(look(open));
+  t.match(watcher.status(), { role: 'standing-by', leader: { pid: 77 }, answer: 'open', guard: { state: 'absent' } });
+  watcher.take('watching');
+  t.equal(guard.kept, 1);
+  t.equal(watcher.status().leader, undefined);
+  await pass(3000);
+  t.equal(looks.at(-1)!.role, 'watching');
+});
+
+t.test('a guard table that does not stand any more, though no event told, is made again', async (t) => {
+  const { watcher, guard, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(blocked));
+  guard.standing = false;
+  await pass(20_000);
+  t.equal(guard.kept, 2);
+});
+
+t.test('told to stop in the middle of a look, it stops the look, and starts none', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  watcher.stop();
+  t.ok(looks[0]!.signal.aborted);
+  await looks[0]!.end({ ok: false, because: 'aborted' });
+  watcher.onEventsLost();
+  await pass(3_600_000);
+  t.equal(looks.length, 1);
+});
+
+t.test('new settings are looked with at once', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  const { settings } = looks[0]!;
+  await looks[0]!.end(look(blocked));
+  watcher.replaceSettings({ ...settings, interfaces: ['foo+'] });
+  await pass(2000);
+  t.same(looks[1]!.settings.interfaces, ['foo+']);
+});
