@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, openSync, readSync, readlinkSync } from 'node:fs';
 import { type Place, placeOf } from '../core/watch/cgroup.ts';
 import { type ProcStat, parseStat } from '../core/watch/proc-stat.ts';
 import type { Culprit } from '../core/watch-status.ts';
@@ -28,6 +28,15 @@ export function culpritOf(name: string, pid: number, { pidsAreTheKernels, read =
     return { ...known, ...describe(name, `/proc/${pid}`, read) };
   } catch {
     return known; // It has ended meanwhile.
+  }
+}
+
+/** Whether a process lives, and in our network namespace: it is not asked about what was done in another. */
+export function isInOurNetwork(pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/net`) === readlinkSync('/proc/self/ns/net');
+  } catch {
+    return false;
   }
 }
 

@@ -41,6 +41,10 @@ export class Looks {
     return this.dirty !== undefined;
   }
 
+  get endedMs(): number {
+    return this.lastEndMs;
+  }
+
   /** How long the running look has taken so far. */
   runningMs(): number {
     return this.running ? this.options.clock.now() - this.running.startedMs : 0;

@@ -1,6 +1,7 @@
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NFNLGRP_NFTABLES, RTNLGRP, listLinks } from 'node-iptables/netlink';
 import { NetlinkRequests, openEvents } from 'node-iptables/kernel';
-import { culpritOf } from '../effects/culprit.ts';
+import { readAudit } from '../effects/audit.ts';
+import { culpritOf, isInOurNetwork } from '../effects/culprit.ts';
 import { GuardKeeper } from '../effects/guard-keeper.ts';
 import { takeLock } from '../effects/instance-lock.ts';
 import { KernelRules } from '../effects/kernel-rules.ts';
@@ -74,6 +75,13 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
     closing.push(() => poll.stop());
     known.legacy = () => ({ tables: poll.tables().map(({ family, table }) => `${family} ${table}`), ...(poll.tables().length > 0 ? { pollMs: poll.pollMs() } : {}) });
   }
+  const audit = await readAudit(({ op, family, pid, comm }) => {
+    if (pid === undefined || comm === undefined || !pids.ours || !op?.startsWith('xt_') || (family !== 'ipv4' && family !== 'ipv6')) return;
+    // Records are of every network namespace of the machine: only who is seen in ours is named.
+    if (isInOurNetwork(pid)) watcher.onLegacyWrite(culpritOf(comm, pid, { pidsAreTheKernels: true }));
+  });
+  known.audit = { state: audit.state, ...(audit.because === undefined ? {} : { because: audit.because }) };
+  if (audit.state === 'read') closing.push(() => audit.close());
   const stopped = new Promise<void>((stop) => {
     daemon.onSignal(stop, () => {
       daemon.reload().then((again) => {

@@ -94,6 +94,12 @@ export class Watcher {
     this.looks.want('now');
   }
 
+  /** Somebody changed a table of iptables-legacy, says the audit: somebody else, unless we were about to. */
+  onLegacyWrite(culprit: Culprit): void {
+    if (this.looks.runningMs() > 0 || this.needs.clock.now() - this.looks.endedMs < OWN_WRITES_HEARD_MS) return;
+    this.suspects.set(`${culprit.name} ${culprit.pid}`, culprit);
+  }
+
   status(): WatchStatus {
     this.known.guard = this.isWatching ? { ...this.repairs.guardStatus, ...this.needs.guard.read() } : { state: 'absent', because: 'another instance watches' };
     return statusOf(this.known, {
@@ -226,6 +232,8 @@ export class Watcher {
 }
 
 const SAFETY_MS = 15_000;
+/** A record of the audit comes through a thread of the kernel, a moment after what it tells of. */
+const OWN_WRITES_HEARD_MS = 1000;
 const LONGEST_LOOK_MS = 5 * 60_000;
 
 function attempt<T>(ask: () => T): T | undefined {
