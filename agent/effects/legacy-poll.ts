@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Family } from 'node-iptables';
-import { LegacyTables } from '../node-iptables/src/kernel/legacy-info.ts';
-import { type LegacyInfo, hasRules, isSameInfo, shapeOf } from '../node-iptables/src/netlink/x-tables.ts';
+import { LegacyTables } from 'node-iptables/kernel';
+import { type LegacyInfo, hasRules, isSameInfo, shapeOf } from 'node-iptables/netlink';
 import { LegacyNames } from './legacy-names.ts';
 
 export interface LegacyTable {

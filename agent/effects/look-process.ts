@@ -1,5 +1,4 @@
-import { IptablesError } from 'node-iptables';
-import { run } from 'node-iptables/exec';
+import { spawn } from 'node:child_process';
 import type { Settings } from '../core/settings.ts';
 import type { Look, Role } from '../core/watch/look.ts';
 
@@ -11,30 +10,52 @@ export interface LookSources {
 
 /**
  * A look at the node in a process of its own: `apply` for the one who watches, `check` for the one who stands by. A table of
- * fifty thousand rules takes some hundred MiB to read; they go when that process ends, and the daemon stays small.
+ * fifty thousand rules takes some hundred MiB to read; they go when that process ends, and the daemon stays small. For the
+ * same reason it is not started by execa as every other program is, which would cost the daemon 7 MiB for good.
  * Never rejects.
  */
 export const lookInProcess = ({ self: [program, ...args], path }: LookSources) =>
   async (role: Role, settings: Settings, signal: AbortSignal): Promise<Look> => {
     const command = role === 'watching' ? 'apply' : 'check';
     const guard: Settings['guard'] = settings.guard === 'none' ? 'none' : 'watched';
-    try {
-      const { stdout } = await run({
-        program, signal, path,
-        args: [...args, command, '--output', 'json', '--config', '-'],
-        stdin: JSON.stringify({ ...settings, guard }),
-        // Each of its programs has its own time-out; this is for a process that hangs by itself.
-        timeoutMs: 1000 * (60 + 4 * (settings.timeoutSeconds + settings.lockWaitSeconds)),
-        alsoDone: EXITS,
-      });
-      const { steps = [], problems = [], dryRun: _, ...report } = JSON.parse(stdout) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
-      return { ok: true, report, steps, problems };
-    } catch (error) {
-      if (error instanceof IptablesError) return { ok: false, because: `${command}: ${error.message}` };
-      if (error instanceof SyntaxError) return { ok: false, because: `${command} printed no JSON` };
-      throw error;
-    }
+    // Each of its programs has its own time-out; this is for a process that hangs by itself.
+    const timeoutMs = 1000 * (60 + 4 * (settings.timeoutSeconds + settings.lockWaitSeconds));
+    const ended = await run(program, [...args, command, '--output', 'json', '--config', '-'], JSON.stringify({ ...settings, guard }), path, AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]));
+    if (typeof ended === 'string') return { ok: false, because: `${command}: ${ended}` };
+    // Blocked, open, unknown: answers. Everything else is a mistake or a bug, and said on stderr.
+    if (ended.code === null || ended.code > 2) return { ok: false, because: `${command} ended with ${ended.code ?? 'a signal'}: ${lastLine(ended.stderr)}` };
+    return readLook(ended.stdout) ?? { ok: false, because: `${command} printed no JSON` };
   };
 
-/** Open, unknown: answers, like blocked. */
-const EXITS = [1, 2];
+interface Ended {
+  /** null: a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** What came of it; a text where it could not be started or was stopped. */
+function run(program: string, args: readonly string[], input: string, path: string | undefined, signal: AbortSignal): Promise<Ended | string> {
+  return new Promise((resolve) => {
+    const env = { LC_ALL: 'C', ...(path === undefined ? {} : { PATH: path }) };
+    const child = spawn(program, args, { env, stdio: 'pipe', signal, killSignal: 'SIGKILL' });
+    const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
+    child.stdout.on('data', (part: Buffer) => stdout.push(part));
+    child.stderr.on('data', (part: Buffer) => stderr.push(part));
+    child.on('error', (error) => resolve(signal.aborted ? `stopped: ${String(signal.reason)}` : error.message));
+    child.on('close', (code) => resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }));
+    // It may end without having read everything.
+    child.stdin.on('error', () => {}).end(input);
+  });
+}
+
+function readLook(text: string): Look | undefined {
+  try {
+    const { steps = [], problems = [], dryRun: _, ...report } = JSON.parse(text) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
+    return report.answer === undefined ? undefined : { ok: true, report, steps, problems };
+  } catch {
+    return undefined;
+  }
+}
+
+const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';

@@ -11,8 +11,6 @@ export interface Request {
   readonly path?: string | undefined;
   /** Words before the program: `['ip', 'netns', 'exec', 'pod']`. */
   readonly prefix?: readonly string[] | undefined;
-  /** Exit statuses beside 0 with which it has done its work too, such as that of grep for "no". */
-  readonly alsoDone?: readonly number[] | undefined;
 }
 
 export interface Output {
@@ -48,7 +46,7 @@ export async function run(request: Request): Promise<Output> {
     killSignal: 'SIGKILL',
     ...(signal ? { cancelSignal: signal } : {}),
   });
-  if (!result.failed || (!result.timedOut && !result.isMaxBuffer && !result.isCanceled && request.alsoDone?.includes(result.exitCode ?? -1))) return { stdout: result.stdout, stderr: result.stderr };
+  if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
 
   // With a prefix it is the prefix's program that could not be started.
   const command = result.code === 'ENOENT' || result.code === 'EACCES' ? file! : program;

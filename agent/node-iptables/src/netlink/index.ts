@@ -6,3 +6,4 @@ export * from './rule-text.ts';
 export * from './rule-concern.ts';
 export * from './link.ts';
 export * from './batch.ts';
+export * from './x-tables.ts';
