@@ -172,12 +172,15 @@ t.test('a dormant table blocks nothing, and one that may be dormant proves nothi
   const text = (flags: string): NftRuleset => forward('drop', flags);
   t.equal(fate(text('\tflags dormant')), 'passes');
   t.equal(fate(text('\tflags owner')), 'blocked');
-  const json = (flags: string): NftRuleset =>
-    parseNftJson(`{"nftables": [{"table": {"family": "inet", "name": "q", "handle": 1${flags}}}, {"chain": {"family": "inet", "table": "q", "name": "c", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}`);
+  const json = (flags: string, version = '1.0.6'): NftRuleset =>
+    parseNftJson(`{"nftables": [{"metainfo": {"version": "${version}"}}, {"table": {"family": "inet", "name": "q", "handle": 1${flags}}}, {"chain": {"family": "inet", "table": "q", "name": "c", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}`);
   t.equal(fate(json('')), 'blocked');
   t.equal(fate(json(', "flags": "Lester Gooch #5"')), 'perhaps', 'nft 1.0.6 writes memory there');
   t.equal(fate(json(', "flags": ["dormant", "owner"]')), 'passes');
-  t.equal(fate(json(', "flags": "owner"')), 'blocked');
+  for (const flag of ['owner', 'dormant']) t.equal(fate(json(`, "flags": "${flag}"`)), 'perhaps', 'that memory may hold any word');
+  t.same(['1.1.0', '1.1.3', '2.0'].map((version) => fate(json(', "flags": "owner"', version))), ['blocked', 'blocked', 'blocked']);
+  t.equal(fate(json(', "flags": "dormant"', '1.1.1')), 'passes');
+  t.equal(fate(json(', "flags": ["owner", "persist"]')), 'blocked');
   t.end();
 });
 

@@ -14,6 +14,8 @@ export interface Firewall {
   restore(family: Family, backend: Backend, payload: string): Promise<void>;
   /** `nft -j …`, its JSON as text. */
   nftList(what: readonly string[]): Promise<string>;
+  /** `nft …`, as it prints for people: what its JSON gets wrong (the flags of a table, 1.0.6) is right here. */
+  nftText(what: readonly string[]): Promise<string>;
   /** Feeds `nft -f -`: the whole script lands or nothing does. */
   nftRun(script: string): Promise<void>;
 }

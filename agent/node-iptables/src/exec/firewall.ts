@@ -64,6 +64,10 @@ export class ProcessFirewall implements Firewall {
     return (await this.run('nft', ['-j', ...what])).stdout;
   }
 
+  async nftText(what: readonly string[]): Promise<string> {
+    return (await this.run('nft', what)).stdout;
+  }
+
   async nftRun(script: string): Promise<void> {
     await this.run('nft', ['-f', '-'], script);
   }

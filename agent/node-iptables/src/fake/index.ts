@@ -7,7 +7,7 @@ import { renderTable } from '../save/render.ts';
 import type { Family } from '../sets/address.ts';
 import { parseVersion, programName } from '../versions.ts';
 import { parseScript } from './nft-script.ts';
-import { type NftState, applyStatements, listJson } from './nft-tables.ts';
+import { type NftState, applyStatements, listJson, listText, tableText as nativeTableText } from './nft-tables.ts';
 
 export interface FakeOptions {
   /** What the plain name `iptables` stands for. Default: nft. */
@@ -79,12 +79,19 @@ export class FakeFirewall implements Firewall {
   }
 
   async nftList(what: readonly string[]): Promise<string> {
-    const asked = { command: 'nft', args: ['-j', ...what], stderr: '' };
-    this.mayFail(asked, 'nftList');
-    const listed = listJson(this.nft, what);
+    return this.listed('nftList', ['-j', ...what], listJson(this.nft, what));
+  }
+
+  async nftText(what: readonly string[]): Promise<string> {
+    return this.listed('nftText', what, listText(this.nft, what));
+  }
+
+  private listed(method: 'nftList' | 'nftText', args: readonly string[], listed: ReturnType<typeof listJson>): string {
+    const asked = { command: 'nft', args, stderr: '' };
+    this.mayFail(asked, method);
     if (typeof listed === 'string') return listed;
     if (listed) throw new IptablesError('refused', `nft: refused: ${listed.refused}. Nothing was changed.`, asked);
-    throw new IptablesError('unsupported', `The fake cannot ${what.join(' ')}.`, asked);
+    throw new IptablesError('unsupported', `The fake cannot ${args.join(' ')}.`, asked);
   }
 
   async nftRun(script: string): Promise<void> {
@@ -124,15 +131,7 @@ export class FakeFirewall implements Firewall {
         for (const table of this.ruleset(family, backend).tables.values()) parts.push(`# ${programName(family, backend, 'change')}\n${tableText(table, family, true)}`);
       }
     }
-    for (const { family, name, chains } of this.nft.native) {
-      parts.push(`table ${family} ${name} {\n`);
-      for (const [chain, { hook, rules }] of chains) {
-        const lines = [...(hook ? [`type ${hook.type} hook ${hook.hook} priority ${hook.prio}; policy ${hook.policy};`] : []), ...rules.map((words) => words.join(' '))];
-        parts.push(`\tchain ${chain} {\n${lines.map((line) => `\t\t${line}\n`).join('')}\t}\n`);
-      }
-      parts.push('}\n');
-    }
-    return parts.join('');
+    return [...parts, ...this.nft.native.map(nativeTableText)].join('');
   }
 
   private ruleset(family: Family, backend: Backend): Ruleset {
@@ -144,7 +143,7 @@ export class FakeFirewall implements Firewall {
     else this.nft = { ...this.nft, [ruleset.family === 'ipv4' ? 'ip' : 'ip6']: ruleset };
   }
 
-  /** nftList and nftRun count as the nft backend, of no family. */
+  /** nftList, nftText and nftRun count as the nft backend, of no family. */
   private mayFail(asked: Ran, method: keyof Firewall, family?: Family, backend: Backend = 'nft'): void {
     const found = this.failing.find(
       (one) => one.left > 0 && (one.method ?? method) === method && (one.family ?? family) === family && (one.backend ?? backend) === backend,

@@ -2,6 +2,7 @@
 export type Statement =
   | { readonly do: 'add-table' | 'create-table' | 'delete-table'; readonly family: string; readonly table: string }
   | { readonly do: 'add-chain'; readonly family: string; readonly table: string; readonly chain: string; readonly hook: Hook | undefined }
+  | { readonly do: 'add-set'; readonly family: string; readonly table: string; readonly set: NativeSet }
   | { readonly do: 'add-rule'; readonly family: string; readonly table: string; readonly chain: string; readonly words: readonly string[] }
   | { readonly do: 'flush-ruleset' };
 
@@ -11,6 +12,15 @@ export interface Hook {
   readonly hook: string;
   readonly prio: number;
   readonly policy: string;
+}
+
+/** A set without elements: `type ifname . ipv4_addr`, `size 1024`, `flags dynamic,timeout`, `timeout 1h`. */
+export interface NativeSet {
+  readonly name: string;
+  readonly type: readonly string[];
+  readonly size: number | undefined;
+  readonly flags: readonly string[];
+  readonly timeoutHours: number | undefined;
 }
 
 /** The statements in order, a block taken apart into what it adds; or the words that the fake does not know. */
@@ -71,9 +81,25 @@ class ScriptReader {
     const [family, table] = [this.word(), this.word()];
     this.statements.push({ do: 'add-table', family, table });
     this.block(() => {
-      if (this.word() !== 'chain') throw new Unknown(this.tokens[this.at - 1]!);
-      this.chain(family, table);
+      const noun = this.word();
+      if (noun === 'chain') this.chain(family, table);
+      else if (noun === 'set') this.set(family, table);
+      else throw new Unknown(noun);
     });
+  }
+
+  private set(family: string, table: string): void {
+    let set: NativeSet = { name: this.word(), type: [], size: undefined, flags: [], timeoutHours: undefined };
+    this.block(() => {
+      const [what, ...words] = this.restOfLine();
+      const value = words.join(' ');
+      if (what === 'type') set = { ...set, type: value.split(' . ') };
+      else if (what === 'flags') set = { ...set, flags: value.split(/ ?, ?/) };
+      else if (what === 'size' && /^\d+$/.test(value)) set = { ...set, size: Number(value) };
+      else if (what === 'timeout' && /^\d+h$/.test(value)) set = { ...set, timeoutHours: Number(value.slice(0, -1)) };
+      else throw new Unknown([what, value].join(' '));
+    });
+    this.statements.push({ do: 'add-set', family, table, set });
   }
 
   private chain(family: string, table: string): void {
@@ -100,7 +126,13 @@ class ScriptReader {
 
   private restOfLine(): readonly string[] {
     const words: string[] = [];
-    while (this.at < this.tokens.length && !/^[;\n}]$/.test(this.tokens[this.at]!)) words.push(this.tokens[this.at++]!);
+    for (let depth = 0; this.at < this.tokens.length; ) {
+      const token = this.tokens[this.at]!;
+      if (depth === 0 && /^[;\n}]$/.test(token)) break;
+      if (token === '{') depth++;
+      else if (token === '}') depth--;
+      words.push(this.tokens[this.at++]!);
+    }
     return words;
   }
 

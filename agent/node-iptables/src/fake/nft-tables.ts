@@ -1,10 +1,11 @@
 import { KERNEL_CHAINS, type Ruleset, TABLE_PRIORITY } from '../model.ts';
-import type { Hook, Statement } from './nft-script.ts';
+import type { Hook, NativeSet, Statement } from './nft-script.ts';
 import { ruleExpressions } from './nft-rule.ts';
 
 export interface NativeTable {
   readonly family: string;
   readonly name: string;
+  readonly sets: ReadonlyMap<string, NativeSet>;
   readonly chains: ReadonlyMap<string, NativeChain>;
 }
 
@@ -44,12 +45,15 @@ function applyStatement(state: NftState, statement: Statement): NftApplied {
   switch (statement.do) {
     case 'create-table':
       if (table) return { refused: 'Could not process rule: File exists' };
-      return { state: withTable(state, { family, name, chains: new Map() }) };
+      return { state: withTable(state, { family, name, sets: new Map(), chains: new Map() }) };
     case 'add-table':
-      return { state: table ? state : withTable(state, { family, name, chains: new Map() }) };
+      return { state: table ? state : withTable(state, { family, name, sets: new Map(), chains: new Map() }) };
     case 'delete-table':
       if (!table) return { refused: NOT_THERE };
       return { state: { ...state, native: state.native.filter((one) => one !== table) } };
+    case 'add-set':
+      if (!table) return { refused: NOT_THERE };
+      return { state: withTable(state, { ...table, sets: new Map(table.sets).set(statement.set.name, table.sets.get(statement.set.name) ?? statement.set) }) };
     case 'add-chain': {
       if (!table) return { refused: NOT_THERE };
       const known = table.chains.get(statement.chain);
@@ -59,6 +63,7 @@ function applyStatement(state: NftState, statement: Statement): NftApplied {
       const chain = table?.chains.get(statement.chain);
       if (!table || !chain) return { refused: NOT_THERE };
       if (!ruleExpressions(statement.words)) return { unknown: statement.words.join(' ') };
+      if (statement.words.some((word) => word.startsWith('@') && !table.sets.has(word.slice(1)))) return { refused: 'No such file or directory' };
       return { state: withTable(state, { ...table, chains: new Map(table.chains).set(statement.chain, { ...chain, rules: [...chain.rules, statement.words] }) }) };
     }
   }
@@ -94,7 +99,35 @@ export function listJson(state: NftState, what: readonly string[]): string | { r
   if (noun === 'tables' && what.length === 2) return asJson([...namesOf('ip', state.ip), ...namesOf('ip6', state.ip6), ...state.native.map(({ family: of, name: called }) => tableJson(of, called))]);
   if (noun !== 'table' || what.length !== 4 || isOfIptables(family!, name!)) return undefined;
   const table = state.native.find((one) => one.family === family && one.name === name);
-  return table ? asJson([tableJson(table.family, table.name), ...chainsOf(table), ...rulesOf(table)]) : { refused: 'No such file or directory' };
+  return table ? asJson([tableJson(table.family, table.name), ...setsOf(table), ...chainsOf(table), ...rulesOf(table)]) : { refused: 'No such file or directory' };
+}
+
+/** `nft list table FAMILY NAME`, as it is printed. */
+export function listText(state: NftState, what: readonly string[]): string | { readonly refused: string } | undefined {
+  const [verb, noun, family, name] = what;
+  if (verb !== 'list' || noun !== 'table' || what.length !== 4 || isOfIptables(family!, name!)) return undefined;
+  const table = state.native.find((one) => one.family === family && one.name === name);
+  return table ? tableText(table) : { refused: 'No such file or directory' };
+}
+
+export function tableText({ family, name, sets, chains }: NativeTable): string {
+  const blocks = [
+    ...[...sets.values()].map(({ name: set, type, size, flags, timeoutHours }) => [
+      `\tset ${set} {`,
+      `\t\ttype ${type.join(' . ')}`,
+      ...(size === undefined ? [] : [`\t\tsize ${size}`]),
+      ...(flags.length === 0 ? [] : [`\t\tflags ${flags.join(',')}`]),
+      ...(timeoutHours === undefined ? [] : [`\t\ttimeout ${timeoutHours}h`]),
+      '\t}',
+    ]),
+    ...[...chains].map(([chain, { hook, rules }]) => [
+      `\tchain ${chain} {`,
+      ...(hook ? [`\t\ttype ${hook.type} hook ${hook.hook} priority ${hook.prio}; policy ${hook.policy};`] : []),
+      ...rules.map((words) => `\t\t${words.join(' ').replace(/ counter(?! })/g, ' counter packets 0 bytes 0')}`),
+      '\t}',
+    ]),
+  ];
+  return `table ${family} ${name} {\n${blocks.map((block) => `${block.join('\n')}\n`).join('\n')}}\n`;
 }
 
 const METAINFO = { metainfo: { version: '1.0.6', release_name: 'Lester Gooch #5', json_schema_version: 1 } };
@@ -102,6 +135,17 @@ const asJson = (items: readonly object[]): string => `${JSON.stringify({ nftable
 /** Handles are not kept: nothing here can be addressed by one. */
 const tableJson = (family: string, name: string): object => ({ table: { family, name, handle: 0 } });
 const namesOf = (family: string, ruleset: Ruleset): object[] => [...ruleset.tables.keys()].map((name) => tableJson(family, name));
+
+/** nft 1.0.6 leaves `dynamic` out, and a flag that stands alone is a list of one. */
+const setsOf = ({ family, name, sets }: NativeTable): object[] =>
+  [...sets.values()].map(({ name: set, type, size, flags, timeoutHours }) => ({
+    set: {
+      family, name: set, table: name, type, handle: 0,
+      ...(size === undefined ? {} : { size }),
+      flags: flags.filter((flag) => flag !== 'dynamic'),
+      ...(timeoutHours === undefined ? {} : { timeout: timeoutHours * 3600 }),
+    },
+  }));
 
 const chainsOf = ({ family, name, chains }: NativeTable): object[] =>
   [...chains].map(([chain, { hook }]) => ({ chain: { family, table: name, name: chain, handle: 0, ...hook } }));

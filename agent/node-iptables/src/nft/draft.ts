@@ -4,6 +4,8 @@ import type { NftChain, NftFamily, NftFlowtable, NftRule, NftRuleset, NftSet, Nf
 /** A ruleset while it is being read; both readers fill one. */
 export class Draft {
   readonly unread: UnreadLine[] = [];
+  /** Whether the one flag that JSON gives a table is its flag. */
+  tellsFlags = false;
   private readonly tables = new Map<string, DraftTable>();
 
   table(family: NftFamily, name: string): DraftTable {
@@ -22,6 +24,7 @@ export class DraftTable implements NftTable {
   readonly family: NftFamily;
   readonly name: string;
   dormant: NftTable['dormant'] = 'no';
+  owned: NftTable['owned'] = 'no';
   readonly chains = new Map<string, DraftChain>();
   readonly sets = new Map<string, NftSet>();
   readonly flowtables = new Map<string, NftFlowtable>();
@@ -37,9 +40,12 @@ export class DraftTable implements NftTable {
   }
 }
 
-/** What flags say of a table; flags that are none say nothing. */
-export const dormancy = (flags: readonly string[]): NftTable['dormant'] =>
-  !flags.every((flag) => flag === 'dormant' || flag === 'owner' || flag === 'persist') ? 'unknown' : flags.includes('dormant') ? 'yes' : 'no';
+/** What flags say of a table; flags that are none, or not known, say nothing. */
+export function tableFlags(flags: readonly string[] | undefined): Pick<NftTable, 'dormant' | 'owned'> {
+  if (!flags?.every((flag) => FLAGS.has(flag))) return { dormant: 'unknown', owned: 'unknown' };
+  return { dormant: flags.includes('dormant') ? 'yes' : 'no', owned: flags.includes('owner') ? 'yes' : 'no' };
+}
+const FLAGS: ReadonlySet<string> = new Set(['dormant', 'owner', 'persist']);
 
 export class DraftChain implements NftChain {
   readonly name: string;

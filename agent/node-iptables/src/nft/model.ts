@@ -14,10 +14,12 @@ export interface NftTable {
   readonly family: NftFamily;
   readonly name: string;
   /**
-   * Chains of a dormant table see no packet. Not known where JSON gives flags that are none: nft 1.0.6 writes whatever
-   * lies in memory there, `"flags": "Lester Gooch #5"`, for `owner` as for `dormant`; its text is right.
+   * Chains of a dormant table see no packet. Not known where JSON gives one flag and comes from an nft before 1.1.0: that one
+   * wrote what lay in freed memory, `"flags": "Lester Gooch #5"`, and may break off there; its text is right.
    */
   readonly dormant: 'yes' | 'no' | 'unknown';
+  /** Whether it belongs to a running program, whose socket alone may change it. Not known where `dormant` is not. */
+  readonly owned: 'yes' | 'no' | 'unknown';
   readonly chains: ReadonlyMap<string, NftChain>;
   /** Sets and maps: one namespace. */
   readonly sets: ReadonlyMap<string, NftSet>;

@@ -1,4 +1,4 @@
-import { Draft, type DraftChain, dormancy } from './draft.ts';
+import { Draft, type DraftChain, tableFlags } from './draft.ts';
 import { type JsonObject, isObject, listOf, member, nameOf, textOf, textsOf } from './json.ts';
 import { NFT_FAMILIES, type NftFamily, type NftRule, type NftRuleset } from './model.ts';
 import { ruleWords } from './words.ts';
@@ -33,8 +33,9 @@ const STANDS_ALONE = new Set([
 function readEntry(draft: Draft, entry: unknown): string | undefined {
   const kind = nameOf(entry);
   if (kind === undefined) return 'not an object of nft';
-  if (STANDS_ALONE.has(kind)) return undefined;
   const body = member(entry, kind);
+  if (kind === 'metainfo') draft.tellsFlags = isSince110(textOf(member(body, 'version')));
+  if (STANDS_ALONE.has(kind)) return undefined;
   if (!isObject(body)) return `a ${kind} without a body`;
   const family = NFT_FAMILIES.find((known) => known === body['family']);
   if (family === undefined) return `a ${kind} of no known family`;
@@ -58,8 +59,15 @@ function readEntry(draft: Draft, entry: unknown): string | undefined {
 function readTable(draft: Draft, family: NftFamily, body: JsonObject): string | undefined {
   const name = textOf(body['name']);
   if (name === undefined) return 'a table without a name';
-  draft.table(family, name).dormant = dormancy(listOf(body['flags']).map(String));
+  const flags = body['flags'];
+  Object.assign(draft.table(family, name), typeof flags === 'string' && !draft.tellsFlags ? tableFlags(undefined) : tableFlags(listOf(flags).map(String)));
   return undefined;
+}
+
+/** "json: fix use after free in table_flags_json()", nft 1.1.0: before it a flag that stands alone may be any text. */
+function isSince110(version: string | undefined): boolean {
+  const [major = 0, minor = 0] = (version ?? '').split('.').map(Number);
+  return major > 1 || (major === 1 && minor >= 1);
 }
 
 /** `{"chain": {"family": "ip", "table": "t", "name": "c", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}}` */

@@ -1,4 +1,4 @@
-import { Draft, type DraftChain, type DraftTable, dormancy } from './draft.ts';
+import { Draft, type DraftChain, type DraftTable, tableFlags } from './draft.ts';
 import { NFT_FAMILIES, type NftFamily, type NftRuleset } from './model.ts';
 import { priorityOf } from './priority.ts';
 import { readSetBlock } from './text-set.ts';
@@ -56,7 +56,7 @@ function readTable(draft: Draft, table: DraftTable, cursor: Cursor): void {
     } else if (/^(counter|quota|limit|ct|synproxy|secmark|tunnel)$/.test(token.text) && skipObject(cursor)) {
       continue;
     } else if (token.text === 'flags') {
-      table.dormant = dormancy(line(cursor).map((word) => word.text).filter((word) => word !== ',' && word !== ';'));
+      Object.assign(table, tableFlags(line(cursor).map((word) => word.text).filter((word) => word !== ',' && word !== ';')));
     } else if (token.text === 'comment') {
       line(cursor);
     } else {

@@ -29,7 +29,7 @@ export function statementWords(statement: unknown): string {
       return `${name} ${String(member(body, 'target'))}`;
     case 'set':
     case 'map':
-      return `${String(member(body, 'op'))} ${String(member(body, name))} { ${valueWords(member(body, 'elem'))} }`;
+      return `${String(member(body, 'op'))} ${String(member(body, name))} { ${[valueWords(member(body, 'elem')), ...listOf(member(body, 'stmt')).map(statementWords)].join(' ')} }`;
     case 'reject':
       return `reject${isObject(body) ? ` with ${[body['type'], body['expr']].filter((part) => part !== undefined).join(' ')}` : ''}`;
     case 'limit':
