@@ -35,6 +35,7 @@ const Schema = v.strictObject({
   discover: v.optional(v.boolean()),
   layout: v.optional(v.picklist(['documented', 'chain'])),
   action: v.optional(v.picklist(['drop', 'reject'])),
+  guard: v.optional(v.picklist(['auto', 'plain', 'none', 'watched'])),
   backend: v.optional(v.picklist(['auto', 'nft', 'legacy'])),
   lockWaitSeconds: v.optional(v.pipe(seconds, v.integer('is not a whole number'))),
   timeoutSeconds: v.optional(v.pipe(seconds, v.minValue(1, 'is less than a second'))),
@@ -57,7 +58,8 @@ export interface SettingsSource {
 /**
  * Settings from several sources, the later ones stronger.
  *
- * @throws UsageError that names the source, the key and, for an unknown key, the nearest known one
+ * @throws UsageError that names the source, the key and, for an unknown key, the nearest known one; or two settings that
+ * contradict each other
  */
 export function settingsFrom(sources: readonly SettingsSource[]): Settings {
   let settings: Settings = DEFAULT_SETTINGS;
@@ -65,6 +67,9 @@ export function settingsFrom(sources: readonly SettingsSource[]): Settings {
     const parsed = v.safeParse(Schema, values);
     if (!parsed.success) throw new UsageError(`${name}: ${issueText(parsed.issues[0])}`);
     settings = { ...settings, ...withoutUndefined(parsed.output) };
+  }
+  if (settings.action === 'reject' && settings.guard === 'none') {
+    throw new UsageError('action reject and guard none do not go together: the reset comes from the guard table, for iptables refuses REJECT in mangle');
   }
   return settings;
 }

@@ -25,13 +25,14 @@ const JUDGING: readonly CommandName[] = ['check', 'explain'];
 
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
-  config: { type: 'string', describe: 'YAML or JSON file with settings [default: /etc/imds-guard/config.yaml, where there is one]', on: PATTERNED },
+  config: { type: 'string', describe: 'YAML or JSON file with settings, - for standard input [default: /etc/imds-guard/config.yaml, where there is one]', on: PATTERNED },
   output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: EVERY },
   interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: PATTERNED, setting: 'interfaces' },
   'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: PATTERNED, setting: 'branchInterfaces' },
   discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: PATTERNED, setting: 'discover' },
   layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules', 'remove', 'watch'], setting: 'layout' },
   action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules', 'remove', 'watch'], setting: 'action' },
+  guard: { type: 'string', describe: 'who keeps the table inet imds-guard', choices: ['auto', 'plain', 'none', 'watched'], on: ['apply', 'rules', 'watch'], setting: 'guard' },
   backend: { type: 'string', describe: 'which iptables to write to', choices: ['auto', 'nft', 'legacy'], on: ['apply', 'rules', 'watch'], setting: 'backend' },
   'lock-wait': { type: 'number', describe: 'seconds to wait for the xtables lock', on: ['apply', 'remove', 'watch'], setting: 'lockWaitSeconds' },
   timeout: { type: 'number', describe: 'seconds each program may take', on: ['apply', 'check', 'explain', 'remove', 'watch'], setting: 'timeoutSeconds' },

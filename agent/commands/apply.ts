@@ -1,6 +1,7 @@
 import { type Firewall, IptablesError } from 'node-iptables';
 import { UsageError } from '../config.ts';
 import { desired } from '../core/desired.ts';
+import { GUARD_TABLE } from '../core/guard-table.ts';
 import type { Observed } from '../core/observed.ts';
 import { type Step, backendFor, hiddenTables, needsReclaim, plan, unwrittenFamilies } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
@@ -13,7 +14,7 @@ export const apply: Command = async (context) => {
   const { settings } = context;
   const before = await context.observe();
   const wanted = desired(settings, before.patterns, before.families);
-  if (wanted.guard !== undefined && before.nft === undefined && !before.failures.some(({ family }) => family === 'both')) {
+  if (wanted.guard === 'reject' && before.nft === undefined && !before.failures.some(({ family }) => family === 'both')) {
     throw new UsageError('--action reject needs nft, for iptables refuses REJECT in the mangle table: install nftables, or use --action drop');
   }
   const backend = backendFor(before, settings.backend);
@@ -58,7 +59,9 @@ async function inTurn(firewall: Firewall, steps: readonly Step[]): Promise<strin
 }
 
 function finish(context: Context, observed: Observed, steps: readonly Step[], problems: readonly string[], dryRun: boolean): number {
-  const report = verdict(observed, context.settings);
+  const judged = verdict(observed, context.settings);
+  const noGuard = !observed.nft && (context.settings.guard === 'auto' || context.settings.guard === 'plain');
+  const report = noGuard ? { ...judged, assumed: [...judged.assumed, `table inet ${GUARD_TABLE} was not written: it takes nft, which cannot be asked`] } : judged;
   if (context.output === 'json') context.print(json({ dryRun, steps, problems, ...report }));
   else if (context.output === 'npd') context.print(printed(report, 'npd'));
   else context.print(`${stepsText(steps, problems, dryRun)}${printed(report, 'text')}`);

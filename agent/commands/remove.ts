@@ -1,5 +1,5 @@
 import type { Firewall } from 'node-iptables';
-import { type Step, hiddenTables, removal } from '../core/plan.ts';
+import { type Step, hiddenTables, isWatched, removal } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
 import { carryOut } from './apply.ts';
 import { type Command, EXIT, json } from './context.ts';
@@ -9,14 +9,17 @@ export const remove: Command = async (context) => {
   const { output, print } = context;
   const dryRun = context.values['dry-run'] === true;
   const before = await context.observe();
-  const steps = removal(before);
-  const problems = [...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
+  const watched = isWatched(before);
+  const steps = watched ? [] : removal(before);
+  const problems = [...(watched ? [WATCHED] : []), ...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
   if (!dryRun && steps.length > 0) problems.push(...(await carryOutInOrder(await context.firewall(), steps)));
-  const left = dryRun || steps.length === 0 ? [] : removal(await context.observe());
+  const left = watched ? removal(before) : dryRun || steps.length === 0 ? [] : removal(await context.observe());
   if (output === 'json') print(json({ dryRun, steps, problems, left }));
   else print(`${stepsText(steps, problems, dryRun)}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun ? '' : 'nothing of imds-guard is left\n'}`);
   return problems.length > 0 || left.length > 0 ? EXIT.unknown : 0;
 };
+
+const WATCHED = 'imds-guard watch runs on this node: it owns the guard table, and would put back what is taken away. Stop it first; nothing was changed';
 
 /** What comes later in a ruleset tells that the earlier is ours: so after a failure the rest of that ruleset stays. */
 async function carryOutInOrder(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {

@@ -1,4 +1,5 @@
 import { desired } from '../core/desired.ts';
+import { guardScript } from '../core/guard-table.ts';
 import type { Observed } from '../core/observed.ts';
 import { plan } from '../core/plan.ts';
 import { type Command, json } from './context.ts';
@@ -14,7 +15,7 @@ export const rules: Command = async ({ settings, values, output, print }) => {
   const steps = plan(wanted, NOTHING_THERE, backend);
   const payloadOf = (family: 'ipv4' | 'ipv6'): string => steps.map((step) => (step.do === 'restore' && step.family === family ? step.payload : '')).join('');
   const family = (values['family'] as 'ipv4' | 'ipv6' | undefined) ?? 'ipv4';
-  const guard = wanted.guard === undefined ? {} : { nft: wanted.guard };
+  const guard = wanted.guard === 'none' || wanted.guard === 'watched' ? {} : { nft: guardScript(wanted.guard) };
   print(output === 'json' ? json({ ipv4: payloadOf('ipv4'), ipv6: payloadOf('ipv6'), ...guard, rules: wanted.rules }) : payloadOf(family));
   return 0;
 };

@@ -26,16 +26,14 @@ export interface DesiredChain {
 export interface Desired {
   readonly rules: readonly DesiredRule[];
   readonly chains: readonly DesiredChain[];
-  /** The nftables table that answers with a reset, as a script for `nft -f`; only with `action: reject`. */
-  readonly guard: string | undefined;
+  /** The table `inet imds-guard`: what it does with a packet, or that there is to be none, or that a daemon keeps it. */
+  readonly guard: Settings['action'] | 'none' | 'watched';
 }
 
 /** The name of our chains; the EKS node monitoring agent's allow-list can name `filter/IMDS-GUARD`. */
 export const OWN_CHAIN = 'IMDS-GUARD';
 /** The comment on every rule of ours that is not a documented one word for word. Never begins with `cali:`. */
 export const OWN_TAG = 'imds-guard';
-/** The nftables table that is ours alone. */
-export const GUARD_TABLE = 'imds-guard';
 
 /** The two patterns for which AWS documents a rule; those rules carry no comment, so that `iptables -C` finds them. */
 const DOCUMENTED = { interfaces: 'eni+', branchInterfaces: 'vlan+' } as const;
@@ -53,7 +51,7 @@ export function desired(settings: Settings, found: readonly FoundPattern[], fami
     outOfReach(family, settings.layout),
   ]);
   const chains = settings.layout === 'chain' ? families.flatMap(ownChains) : [];
-  return { rules, chains, guard: settings.action === 'reject' ? resettingGuard() : undefined };
+  return { rules, chains, guard: settings.guard === 'none' || settings.guard === 'watched' ? settings.guard : settings.action };
 }
 
 export function podPatterns(settings: Settings, found: readonly FoundPattern[]): string[] {
@@ -107,23 +105,3 @@ const ownChains = (family: Family): DesiredChain[] =>
 
 const tag = (bare: boolean): string => (bare ? '' : ` -m comment --comment ${OWN_TAG}`);
 const verdictOf = (layout: Settings['layout']): string => (layout === 'chain' ? `-j ${OWN_CHAIN}` : '-j DROP');
-
-/**
- * REJECT is refused in the mangle table (measured, both backends), so a reset comes from a table of our own that runs
- * before it. First created and deleted, so that the script works whether or not it is there; nft runs it as one.
- */
-const resettingGuard = (): string =>
-  [
-    `add table inet ${GUARD_TABLE}`,
-    `delete table inet ${GUARD_TABLE}`,
-    `table inet ${GUARD_TABLE} {`,
-    '\tchain forward {',
-    '\t\ttype filter hook forward priority -200; policy accept;',
-    ...(['ipv4', 'ipv6'] as const).flatMap((family) => {
-      const match = `${family === 'ipv4' ? 'ip' : 'ip6'} daddr ${IMDS_BLOCK[family].replace(/\/\d+$/, '')}`;
-      return [`\t\t${match} meta l4proto tcp counter reject with tcp reset`, `\t\t${match} counter drop`];
-    }),
-    '\t}',
-    '}',
-    '',
-  ].join('\n');

@@ -1,5 +1,6 @@
 import { type BaseChain, type PacketClass, type TracedRule, describePacket, judge, intersectClass, pathsOf, pickOne, split, traceOne, type Packet, type Trace } from 'node-iptables';
-import { GUARD_TABLE, OWN_CHAIN, OWN_TAG } from './desired.ts';
+import { OWN_CHAIN, OWN_TAG } from './desired.ts';
+import { GUARD_TABLE } from './guard-table.ts';
 import { IMDS_BLOCK } from './addresses.ts';
 import type { Observed } from './observed.ts';
 import type { Answer } from './reasons.ts';

@@ -50,13 +50,12 @@ const resetRule = (family: Family): string => `${toImds(family)} meta l4proto tc
 const dropRule = (family: Family): string => `${toImds(family)} counter drop`;
 
 /**
- * The table for `nft -f`. First made and deleted, so that the script works whether or not it is there; nft runs it as one,
- * and no packet passes between.
+ * The table for `nft -f`, in place of the one that is there: nft runs the script as one, and no packet passes between.
+ * (`add table` before `delete table`, as one would to need not know, is refused for a table that an owner left: EOPNOTSUPP.)
  */
-export const guardScript = (action: Settings['action']): string =>
+export const guardScript = (action: Settings['action'], replaces = false): string =>
   [
-    `add table inet ${GUARD_TABLE}`,
-    `delete table inet ${GUARD_TABLE}`,
+    ...(replaces ? [`delete table inet ${GUARD_TABLE}`] : []),
     `table inet ${GUARD_TABLE} {`,
     ...FAMILIES.flatMap((family) => setLines(family)),
     ...guardChains(action).flatMap(chainLines),

@@ -1,5 +1,6 @@
 import { type Backend, type Family, type NftTable, type Ruleset, ruleText } from 'node-iptables';
-import { type Desired, type DesiredRule, GUARD_TABLE, OWN_CHAIN } from './desired.ts';
+import { type Desired, type DesiredRule, OWN_CHAIN } from './desired.ts';
+import { CLIENT_SETS, GUARD_TABLE, OWNED_GUARD_TABLE, guardChains, guardScript } from './guard-table.ts';
 import type { Observed } from './observed.ts';
 import { isHidden, withNativeRules } from './native-rules.ts';
 import { FOUND_CHAIN, bareRules, copiesOf, foundRecord, hasOwnCopy, ownRules, wroteBefore } from './own-rules.ts';
@@ -56,11 +57,17 @@ export function plan(desired: Desired, observed: Observed, backend: Backend, rec
       if (lines.length > 0) steps.push(restore(family, backend, table, lines));
     }
   }
-  if (desired.guard === undefined) steps.push(...withoutGuard(observed, `table inet ${GUARD_TABLE} is of another action`));
-  else if (!guardStands(observed, desired.guard)) {
-    steps.push({ do: 'nft', script: desired.guard, because: [`table inet ${GUARD_TABLE} is not as it should be`] });
-  }
-  return steps;
+  return [...steps, ...guardSteps(desired.guard, observed)];
+}
+
+/** Where nft cannot list tables, it cannot write one either: the other layers stand by themselves. */
+function guardSteps(guard: Desired['guard'], observed: Observed): Step[] {
+  if (guard === 'watched' || !observed.nft) return [];
+  if (guard === 'none') return withoutGuard(observed, `table inet ${GUARD_TABLE} is not wanted`);
+  const there = guardTable(observed);
+  if (there && guardStands(there, guard)) return [];
+  const because = there ? `table inet ${GUARD_TABLE} is not as it should be` : `table inet ${GUARD_TABLE} is missing`;
+  return [{ do: 'nft', script: guardScript(guard, there !== undefined), because: [because] }];
 }
 
 const rulesetsOf = (observed: Observed): Ruleset[] => observed.rulesets.map((ruleset) => withNativeRules(ruleset, observed.nft));
@@ -165,20 +172,28 @@ const restore = (family: Family, backend: Backend, table: string, lines: readonl
   because: [...new Set(lines.map(({ because }) => because))],
 });
 
-/** Whether our own table holds just the rules we would write: compared by what each rule does, not by handles or counters. */
-function guardStands(observed: Observed, script: string): boolean {
-  const chains = [...(guardTable(observed)?.chains.values() ?? [])];
-  const [chain] = chains;
-  const wanted = script.split('\n').filter((line) => line.includes('daddr')).map((line) => line.trim());
-  if (!chain || chains.length > 1 || guardTable(observed)?.dormant === 'yes') return false;
-  const standsWhere = chain.hook === 'forward' && chain.priority === -200 && chain.policy === 'accept';
-  return standsWhere && chain.rules.length === wanted.length && chain.rules.every(({ text }, at) => text === wanted[at]);
+/** Counters and elements come and go, and who owns it is no matter. A rule more is one too many: it may accept. */
+function guardStands(table: NftTable, action: 'drop' | 'reject'): boolean {
+  const wanted = guardChains(action);
+  return (
+    table.dormant !== 'yes' &&
+    table.chains.size === wanted.length &&
+    Object.values(CLIENT_SETS).every(({ name }) => table.sets.has(name)) &&
+    wanted.every(({ name, hook, priority, rules }) => {
+      const chain = table.chains.get(name);
+      return chain?.hook === hook && chain.priority === priority && chain.policy === 'accept' && chain.rules.length === rules.length && chain.rules.every(({ text }, at) => text === rules[at]);
+    })
+  );
 }
 
-const guardTable = (observed: Observed): NftTable | undefined => observed.nft?.tables.find((one) => one.family === 'inet' && one.name === GUARD_TABLE);
+const tableNamed = (observed: Observed, name: string): NftTable | undefined => observed.nft?.tables.find((one) => one.family === 'inet' && one.name === name);
+const guardTable = (observed: Observed): NftTable | undefined => tableNamed(observed, GUARD_TABLE);
+
+/** Whether a daemon is at work: only its own process can take its table away, and it puts everything else back. */
+export const isWatched = (observed: Observed): boolean => [GUARD_TABLE, OWNED_GUARD_TABLE].some((name) => tableNamed(observed, name)?.owned === 'yes');
 
 const withoutGuard = (observed: Observed, because: string): Step[] =>
-  guardTable(observed) ? [{ do: 'nft', script: `delete table inet ${GUARD_TABLE}\n`, because: [because] }] : [];
+  [GUARD_TABLE, OWNED_GUARD_TABLE].filter((name) => tableNamed(observed, name)).map((name) => ({ do: 'nft', script: `delete table inet ${name}\n`, because: [because] }));
 
 /**
  * Takes away exactly what is ours, from both backends: our chains and every jump to them, every rule that carries our

@@ -11,6 +11,20 @@ export interface Report {
   readonly collateral: readonly Collateral[];
   /** What was taken for granted, and what was not given. */
   readonly assumed: readonly string[];
+  /**
+   * Every chain that a packet of some target enters, in any conntrack state: only where `blocked` was proved for all of them.
+   * Then each packet was followed to its end, and a change in a chain that is not here, nor led to by one that is, cannot
+   * change the answer.
+   */
+  readonly path?: readonly PathChain[];
+}
+
+/** A chain, as `RuleReport` names its place. */
+export interface PathChain {
+  readonly backend: RuleReport['backend'];
+  readonly family: string;
+  readonly table: string;
+  readonly chain: string;
 }
 
 export type TargetReport = TargetBase &

@@ -10,6 +10,11 @@ export interface Settings {
   readonly discover: boolean;
   readonly layout: 'documented' | 'chain';
   readonly action: 'drop' | 'reject';
+  /**
+   * Who keeps the table `inet imds-guard`. `auto` is `plain` for apply; `watched`: a daemon does, and apply leaves it alone;
+   * `none`: there is none, and one that is there goes.
+   */
+  readonly guard: 'auto' | 'plain' | 'none' | 'watched';
   readonly backend: 'auto' | Backend;
   readonly lockWaitSeconds: number;
   readonly timeoutSeconds: number;
@@ -34,6 +39,7 @@ export const DEFAULT_SETTINGS: Settings = {
   discover: true,
   layout: 'documented',
   action: 'drop',
+  guard: 'auto',
   backend: 'auto',
   lockWaitSeconds: 5,
   timeoutSeconds: 20,

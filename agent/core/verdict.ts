@@ -1,11 +1,11 @@
-import { type BaseChain, type Doubt, type Family, type Judgement, type TracedRule, baseChainsOf, judge, nftBaseChains } from 'node-iptables';
+import { type BaseChain, type Doubt, type Family, type Judgement, type TracedChain, type TracedRule, baseChainsOf, judge, nftBaseChains } from 'node-iptables';
 import { NEIGHBOURS } from './addresses.ts';
 import { collateralOf } from './collateral.ts';
 import { detours } from './detours.ts';
 import type { Observed } from './observed.ts';
 import type { Answer, Reason } from './reasons.ts';
 import { worst } from './reasons.ts';
-import type { Collateral, DoubtReport, Report, StateAnswers, TargetReport } from './report.ts';
+import type { Collateral, DoubtReport, PathChain, Report, StateAnswers, TargetReport } from './report.ts';
 import { placeText, ruleReport, witnessReport } from './rule-report.ts';
 import type { Settings } from './settings.ts';
 import { type State, type Target, anyStateQuestionOf, questionOf, targetsOf, trunkOf } from './targets.ts';
@@ -24,14 +24,21 @@ export function verdict(observed: Observed, settings: Settings): Report {
   const answer = worst(targets.map((target) => target.answer));
   const reason = targets.find((target) => target.answer === answer && target.reason !== 'EveryPacketDropped')?.reason ?? targets.find((target) => target.answer === answer)?.reason;
   const assumed = new Set([...observed.assumed, ...judged.flatMap((one) => one.assumed)]);
+  const entered = judged.map((one) => one.entered);
   return {
     answer,
     reason: reason ?? 'NothingToJudge',
     targets,
     collateral: collateral(observed, settings, chains),
     assumed: [...assumed],
+    ...(answer === 'blocked' && entered.every((chains) => chains !== undefined) ? { path: pathOf(entered.flat()) } : {}),
   };
 }
+
+/** Each chain once: a base chain is another object for each family, with the same place where it serves both. */
+const pathOf = (chains: readonly TracedChain[]): PathChain[] => [
+  ...new Map(chains.map(({ place, name }) => [`${place.backend} ${place.family} ${place.table} ${name}`, { backend: place.backend, family: place.family, table: place.table, chain: name }])).values(),
+];
 
 /** Every base chain a packet of the family may meet, from both backends and from native tables. */
 export function chainsOf(observed: Observed, family: Family): BaseChain[] {
@@ -53,7 +60,7 @@ class TargetVerdict {
     this.podPatterns = [...settings.interfaces, ...observed.patterns.map(({ pattern }) => pattern)];
   }
 
-  report(): { report: TargetReport; assumed: readonly string[] } {
+  report(): { report: TargetReport; assumed: readonly string[]; entered: readonly TracedChain[] | undefined } {
     const judgements = this.judgements();
     const states: StateAnswers = {
       NEW: judgements.NEW.answer,
@@ -64,7 +71,7 @@ class TargetVerdict {
     };
     const report = this.asReport(judgements.NEW, states);
     const failures = this.observed.failures.filter(({ family }) => family === 'both' || family === this.target.family);
-    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: failures.length > 0 ? [] : this.assumed };
+    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: failures.length > 0 ? [] : this.assumed, entered: enteredBy(Object.values(judgements)) };
   }
 
   private judgements(): Readonly<Record<State, Judgement>> {
@@ -123,6 +130,12 @@ class TargetVerdict {
     const established = states.ESTABLISHED === 'open' ? 'open' : 'unknown';
     return { name, family, interface: pattern, from, states, established, answer: 'unknown', reason: 'MayBypassNetfilter', doubts: [...doubts, ...known] };
   }
+}
+
+/** Undefined where not every packet in every state was followed to its end. */
+function enteredBy(judgements: readonly Judgement[]): readonly TracedChain[] | undefined {
+  const entered = judgements.map((judgement) => (judgement.answer === 'blocked' ? judgement.entered : undefined));
+  return entered.every((chains) => chains !== undefined) ? entered.flat() : undefined;
 }
 
 function withoutLooking(report: TargetReport, failures: Observed['failures']): TargetReport {

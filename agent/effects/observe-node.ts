@@ -1,4 +1,4 @@
-import { type Backend, type Family, type Firewall, IptablesError, type NftRuleset, type Ruleset, offPath, parseNftJson, parseSave } from 'node-iptables';
+import { type Backend, type Family, type Firewall, IptablesError, type NftRuleset, type NftTable, type Ruleset, offPath, parseNftJson, parseNftText, parseSave } from 'node-iptables';
 import type { Failure, Observed } from '../core/observed.ts';
 import { nativeOnly } from '../core/native-tables.ts';
 import type { Settings } from '../core/settings.ts';
@@ -109,10 +109,34 @@ async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: re
   const wanted = nativeOnly(chains, rulesets).tables.filter((table) => [...table.chains.values()].some((chain) => chain.hook !== undefined));
   if (wanted.length === 0) return { tables: [], unread: chains.unread };
   // One call each: nft 1.0.6 answers "No such file or directory" to two `list table` in one (measured).
-  const listed = await Promise.all(wanted.map((table) => listNft(firewall, [`list table ${table.family} ${table.name}`], failures, assumed)));
+  const listed = await Promise.all(wanted.map((table) => listTable(firewall, table, failures, assumed)));
   const read = listed.filter((one) => one !== undefined);
   if (read.length < listed.length) return undefined;
   return nativeOnly({ tables: read.flatMap(({ tables }) => tables), unread: [...chains.unread, ...read.flatMap(({ unread }) => unread)] }, rulesets);
+}
+
+/**
+ * One table, as JSON. An nft before 1.1.0 writes freed memory for a flag that stands alone: any word, so that nobody knows
+ * whether the table is dormant, or bytes that are no text, where it breaks off with exit 0 (seen, 1.0.6). Its text is right:
+ * the flags are taken from there, and the whole table where JSON broke off. Not told there either, nothing is proved by it.
+ */
+async function listTable(firewall: Firewall, { family, name }: Pick<NftTable, 'family' | 'name'>, failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
+  const read = await listNft(firewall, [`list table ${family} ${name}`], failures, assumed);
+  if (!read || (read.unread.length === 0 && read.tables.every(({ dormant }) => dormant !== 'unknown'))) return read;
+  const text = await textOf(firewall, family, name);
+  const same = text?.tables.find((table) => table.family === family && table.name === name);
+  if (!text || !same) return read;
+  if (read.unread.length > 0) return text;
+  return { ...read, tables: read.tables.map((table) => ({ ...table, dormant: same.dormant, owned: same.owned })) };
+}
+
+async function textOf(firewall: Firewall, family: string, name: string): Promise<NftRuleset | undefined> {
+  try {
+    return parseNftText(await firewall.nftText([`list table ${family} ${name}`]));
+  } catch (error) {
+    if (error instanceof IptablesError) return undefined;
+    throw error;
+  }
 }
 
 const REASON_OF: Readonly<Record<string, Failure['reason']>> = {

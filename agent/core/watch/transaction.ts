@@ -81,15 +81,21 @@ export class TransactionReader {
   }
 
   private rule(event: Extract<NftEvent, { is: 'rule' }>): void {
-    const { family, table, attributes } = event;
-    if ((family === 'ip' || family === 'ip6') && (table === 'filter' || table === 'mangle')) {
-      const text = attributes.includes(IMDS_DESTINATIONS[family === 'ip' ? 'ipv4' : 'ipv6']) ? plainRuleText(attributes, family === 'ip' ? 'ipv4' : 'ipv6') : undefined;
-      const rule = text === undefined ? undefined : this.outlook.own.get(ownKey(family, table, text));
-      // The bytes are only there during the call: the datagram's memory is used again.
-      if (rule && event.change === 'deleted') this.lost.push({ rule, attributes: Buffer.from(attributes) });
-      else if (rule) this.written.push(ownKey(family, table, rule.text));
-    }
+    const { family, table, chain, attributes } = event;
+    const named = namesImds(attributes);
+    const own = named ? this.ownRule(event) : undefined;
+    // The bytes are only there during the call: the datagram's memory is used again.
+    if (own && event.change === 'deleted') this.lost.push({ rule: own, attributes: Buffer.from(attributes) });
+    else if (own) this.written.push(ownKey(family, table, own.text));
+    // Also off the path: a translation of another address into that of IMDS is a way there.
+    else if (named) this.matters.add(`a rule that names IMDS in ${family} ${table} ${chain}`);
     if (this.isOnPath(event) && mayConcern(attributes, family, IMDS_DESTINATIONS)) this.changed(event);
+  }
+
+  private ownRule({ family, table, attributes }: Extract<NftEvent, { is: 'rule' }>): OwnRule | undefined {
+    if ((family !== 'ip' && family !== 'ip6') || (table !== 'filter' && table !== 'mangle')) return undefined;
+    const text = plainRuleText(attributes, family === 'ip' ? 'ipv4' : 'ipv6');
+    return text === undefined ? undefined : this.outlook.own.get(ownKey(family, table, text));
   }
 
   private element({ family, table, name, attributes }: Extract<NftEvent, { name: string }>): void {
@@ -97,7 +103,7 @@ export class TransactionReader {
     // The elements of an anonymous set come with the rule that has it.
     if (name.startsWith('__')) return;
     // kube-proxy's maps have an address for every service. One that is not ours can only matter where keys are ranges.
-    if (table === 'kube-proxy' && POINT_SETS.test(name) && !attributes.includes(IMDS_DESTINATIONS.ipv4) && !attributes.includes(IMDS_DESTINATIONS.ipv6)) return;
+    if (table === 'kube-proxy' && POINT_SETS.test(name) && !namesImds(attributes)) return;
     this.matters.add(`set ${family} ${table} ${name}`);
   }
 
@@ -131,6 +137,9 @@ export class TransactionReader {
     return done;
   }
 }
+
+/** Whether the address of IMDS is among the bytes: as a match, as a translation, as an element of a set. */
+const namesImds = (attributes: Buffer): boolean => attributes.includes(IMDS_DESTINATIONS.ipv4) || attributes.includes(IMDS_DESTINATIONS.ipv6);
 
 const ON_A_PATH: ReadonlySet<NftFamily> = new Set(['ip', 'ip6', 'inet', 'bridge', 'netdev']);
 

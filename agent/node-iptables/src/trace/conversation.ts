@@ -2,7 +2,7 @@ import { CT_STATE, type Doubt, type PacketClass, doubtsOf, intersectClass } from
 import { type Likely, type Packet, describePacket, pickOne } from '../packet/pick.ts';
 import { UNKNOWN_BITS, coversBits } from '../sets/bits.ts';
 import { type Path, type Way, pathsOf, walkPath } from './path.ts';
-import type { BaseChain, TracedRule } from './program.ts';
+import type { BaseChain, TracedChain, TracedRule } from './program.ts';
 import { type Trace, traceOne } from './trace-one.ts';
 import { UNFOLLOWED, keeping, turnsAfter } from './turns.ts';
 import { Effort } from './walk.ts';
@@ -17,6 +17,11 @@ interface Blocked {
   readonly answer: 'blocked';
   /** The rules and policies that end the packets: together they take every packet of the class. */
   readonly proof: readonly TracedRule[];
+  /**
+   * Every chain that some packet of the class enters, in whichever order the chains are called. All of them were followed to
+   * their end, so a change in any other chain changes nothing. Undefined where the orders are too many to be tried.
+   */
+  readonly entered?: readonly TracedChain[];
 }
 interface Open {
   readonly answer: 'open';
@@ -65,11 +70,12 @@ export function judge(bases: readonly BaseChain[], question: Question): Judgemen
   }
   const first = judgements[0]!;
   if (judgements.every(({ answer }) => answer === first.answer)) {
-    return first.answer === 'blocked' ? { ...first, proof: [...new Set(judgements.flatMap(proofOf))] } : first;
+    return first.answer === 'blocked' ? { ...first, proof: [...new Set(judgements.flatMap(proofOf))], entered: [...new Set(judgements.flatMap(enteredOf))] } : first;
   }
   return { answer: 'unknown', because: 'order', doubts: [], rules: [...new Set(judgements.flatMap(proofOf))] };
 }
 
+const enteredOf = (judgement: Judgement): readonly TracedChain[] => (judgement.answer === 'blocked' ? (judgement.entered ?? []) : []);
 const proofOf = (judgement: Judgement): readonly TracedRule[] => (judgement.answer === 'blocked' ? judgement.proof : []);
 
 /**
@@ -97,6 +103,7 @@ const FIRST_WITNESSES = 3;
 class Conversation {
   private readonly enders = new Set<TracedRule>();
   private readonly redirectors = new Set<TracedRule>();
+  private readonly entered = new Set<TracedChain>();
   private readonly effort: Effort;
   /** Some packet was dropped after its connection had been marked. */
   private remarked = false;
@@ -116,7 +123,7 @@ class Conversation {
     if (requests.length === 0) {
       if (this.remarked && !this.blockedUnderAnyMark()) return this.undecided('doubt', [REMARKED], [...this.enders]);
       if (this.redirectors.size > 0) return this.undecided('redirected', [], [...this.redirectors]);
-      return { answer: 'blocked', proof: [...this.enders] };
+      return { answer: 'blocked', proof: [...this.enders], entered: [...this.entered] };
     }
     const stoppedRequests = this.enders.size;
     // Mostly any request that passes is answered, and one that was followed to its end settles it.
@@ -162,7 +169,7 @@ class Conversation {
     return walkPath(
       this.path,
       packets,
-      { dropped: (packet, by) => this.drop(packet, by), redirected: (_, by) => this.redirectors.add(by) },
+      { dropped: (packet, by) => this.drop(packet, by), redirected: (_, by) => this.redirectors.add(by), enters: (chain) => this.entered.add(chain) },
       this.effort,
     );
   }

@@ -33,25 +33,51 @@ export type Path = readonly BaseChain[];
 export function pathsOf(bases: readonly BaseChain[], way: Way): Paths {
   let paths: BaseChain[][] = [[]];
   let complete = true;
-  for (const hook of HOOKS[way]) {
-    const here = bases.filter((base) => base.hook === hook && base.type !== 'route').sort((a, b) => calledAt(a) - calledAt(b) || a.priority - b.priority);
-    for (let at = 0; at < here.length; ) {
-      const end = here.findIndex((base, later) => later > at && calledAt(base) !== calledAt(here[at]!));
-      const group = here.slice(at, end < 0 ? here.length : end);
-      const orders = group.length > 1 && group.some((base) => changesPackets(base, group)) ? permutations(group) : [group];
-      paths = paths.flatMap((path) => orders.map((order) => [...path, ...order]));
-      if (paths.length > MOST_PATHS || group.length > 4) complete = false;
-      paths = paths.slice(0, MOST_PATHS);
-      at += group.length;
-    }
+  const settled: BaseChain[][] = [];
+  for (const group of groupsOf(bases, way)) {
+    const matters = group.length > 1 && group.some((base) => changesPackets(base, group));
+    const orders = matters ? permutations(group) : [group];
+    if (group.length > 1 && !matters) settled.push(group);
+    paths = paths.flatMap((path) => orders.map((order) => [...path, ...order]));
+    if (paths.length > MOST_PATHS || group.length > 4) complete = false;
+    paths = paths.slice(0, MOST_PATHS);
   }
-  return { paths, complete };
+  return { paths, complete, turned: complete ? paths.flatMap((path) => turnsOf(path, settled)) : [] };
 }
 
 export interface Paths {
   readonly paths: readonly Path[];
   /** False when there are more orders than these. */
   readonly complete: boolean;
+  /**
+   * The same with chains whose order among each other does not matter turned round, so that each of them comes first once:
+   * what a packet may enter in whichever order is entered in one of all these.
+   */
+  readonly turned: readonly Path[];
+}
+
+/** The order in which they are listed, where more than one is possible: the first of `pathsOf`, without looking at any rule. */
+export const listedPath = (bases: readonly BaseChain[], way: Way): Path => groupsOf(bases, way).flat();
+
+/** The chains up to the one, and those of its priority at its hook. */
+export const pathThrough = (bases: readonly BaseChain[], way: Way, last: BaseChain | undefined): Path => {
+  const groups = groupsOf(bases, way);
+  return groups.slice(0, groups.findIndex((group) => group.some((base) => base === last)) + 1).flat();
+};
+
+/** Chains that the kernel calls one after another, and in each group those of one priority at one hook. */
+const groupsOf = (bases: readonly BaseChain[], way: Way): BaseChain[][] =>
+  HOOKS[way].flatMap((hook) => {
+    const here = bases.filter((base) => base.hook === hook && base.type !== 'route').sort((a, b) => calledAt(a) - calledAt(b) || a.priority - b.priority);
+    return [...Map.groupBy(here, calledAt).values()];
+  });
+
+function turnsOf(path: Path, settled: readonly (readonly BaseChain[])[]): Path[] {
+  const most = Math.max(1, ...settled.map(({ length }) => length));
+  return Array.from({ length: most - 1 }, (_, turn) => path.map((base) => {
+    const group = settled.find((one) => one.includes(base));
+    return group ? group[(group.indexOf(base) + turn + 1) % group.length]! : base;
+  }));
 }
 
 /** More orders than this are not tried; two backends with one marking chain each at three hooks make eight. */
@@ -122,7 +148,7 @@ function firstPackets(packets: readonly PacketClass[], around: PacketClass[]): P
   });
 }
 
-/** Whether a packet may leave the chain other than it came: marked, untracked, translated. Asks every rule of its table. */
+/** Whether a packet may leave the chain other than it came: marked, untracked, translated, or not at all. Asks every rule of its table. */
 function changesPackets(base: BaseChain, group: readonly BaseChain[]): boolean {
   // A new source is nothing to other nat chains, and something to chains of another type.
   const mixed = group.some(({ type }) => type !== base.type);
@@ -135,7 +161,7 @@ function changesPackets(base: BaseChain, group: readonly BaseChain[]): boolean {
       rule.programs.some((program) => {
         for (let step: typeof program | undefined = program; step; step = step.then) {
           const act = step.act;
-          if (act.do === 'xmark' || act.do === 'copy-mark' || act.do === 'blur' || act.do === 'notrack' || act.do === 'unread') return true;
+          if (act.do === 'xmark' || act.do === 'copy-mark' || act.do === 'blur' || act.do === 'notrack' || act.do === 'redirect' || act.do === 'unread') return true;
           if (mixed && act.do === 'accept' && act.translates) return true;
           if ((act.do === 'jump' || act.do === 'goto') && changes(base.chainNamed(act.chain))) return true;
         }

@@ -28,6 +28,8 @@ export interface Witnesses {
   took?(packet: PacketClass, rule: TracedRule, action: Action): void;
   /** A base chain is about to be walked. */
   meets?(base: BaseChain): void;
+  /** Some packets enter a chain: a base chain, or one that a rule sends them to. */
+  enters?(chain: TracedChain): void;
 }
 
 /** How much work one question may cost before the rest is given up as a doubt: about a second of CPU. */
@@ -82,6 +84,7 @@ class Walker {
   chain(chain: TracedChain, entering: readonly PacketClass[], depth: number): Pick<Outcome, 'accepted' | 'returned'> {
     const accepted: PacketClass[] = [];
     const returned: PacketClass[] = [];
+    this.witnesses.enters?.(chain);
     let live = simplify(entering, this.effort);
     for (const rule of rulesToAsk(chain, live)) {
       if (live.length === 0) break;
