@@ -140,15 +140,17 @@ export class Watcher {
     let culprit: Culprit | undefined;
     const who = (): Culprit => (culprit ??= this.needs.culprit(transaction.process, transaction.pid));
     const own = [...this.reader.outlook.own.values()];
-    if (this.isWatching && transaction.guards.length > 0) this.repairs.guardTouched(transaction.guards, who, this.settings, own);
+    // Without one to keep, the tables of that name are what a look takes away.
+    const guards = this.settings.guard === 'none' ? [] : transaction.guards;
+    if (this.isWatching && guards.length > 0) this.repairs.guardTouched(guards, who, this.settings, own);
     const back = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
-    const undone = transaction.lost.length > 0 || transaction.guards.length > 0;
+    const undone = transaction.lost.length > 0 || guards.length > 0;
     const changed = transaction.matters.length > 0 || this.isChanged(transaction);
     if (!undone && !changed) return;
     this.known.events.relevant += 1;
     if (changed && !undone) this.suspects.set(`${transaction.process} ${transaction.pid}`, who());
     // What waits for a rival to tire needs no look as long as the guard table stands.
-    this.looks.want(back || changed || transaction.guards.length > 0 ? 'now' : 'soon');
+    this.looks.want(back || changed || guards.length > 0 ? 'now' : 'soon');
   }
 
   private isChanged({ chains, structure }: Transaction): boolean {
