@@ -37,7 +37,7 @@ t.test(`${runs} rulesets from seed ${seed}: what the judge says comes true`, asy
 });
 
 t.test('a judge that always says blocked, or always open, is contradicted', async t => {
-  const blocked: Judge = () => ({ answer: 'blocked', proof: [] });
+  const blocked: Judge = () => ({ answer: 'blocked', proof: [], entered: undefined });
   const open: Judge = () => ({
     answer: 'open',
     packet: { in: '', out: '', source: '', destination: '', protocol: 6, sourcePort: 0, destinationPort: 0, state: '', mark: '' },

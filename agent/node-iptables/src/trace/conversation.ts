@@ -1,7 +1,7 @@
 import { CT_STATE, type Doubt, type PacketClass, doubtsOf, intersectClass } from '../packet/packet-class.ts';
 import { type Likely, type Packet, describePacket, pickOne } from '../packet/pick.ts';
 import { UNKNOWN_BITS, coversBits } from '../sets/bits.ts';
-import { type Path, type Way, pathsOf, walkPath } from './path.ts';
+import { type Path, type Way, listedPath, pathThrough, pathsOf, walkPath } from './path.ts';
 import type { BaseChain, TracedChain, TracedRule } from './program.ts';
 import { type Trace, traceOne } from './trace-one.ts';
 import { UNFOLLOWED, keeping, turnsAfter } from './turns.ts';
@@ -18,10 +18,11 @@ interface Blocked {
   /** The rules and policies that end the packets: together they take every packet of the class. */
   readonly proof: readonly TracedRule[];
   /**
-   * Every chain that some packet of the class enters, in whichever order the chains are called. All of them were followed to
-   * their end, so a change in any other chain changes nothing. Undefined where the orders are too many to be tried.
+   * Every chain that some packet of the class enters, in whichever order the kernel calls those of equal priority. All packets
+   * were followed to their end, so that a change in another chain touches none of them. Undefined where the orders are too
+   * many to be tried.
    */
-  readonly entered?: readonly TracedChain[];
+  readonly entered: readonly TracedChain[] | undefined;
 }
 interface Open {
   readonly answer: 'open';
@@ -59,20 +60,49 @@ export interface Question {
 
 /** The verdict over every order in which the kernel may call the chains. */
 export function judge(bases: readonly BaseChain[], question: Question): Judgement {
-  const { paths, complete } = pathsOf(bases, question.way ?? 'forwarded');
-  if (!complete) return judgeInAnyOrder(paths[0] ?? [], question);
+  const way = question.way ?? 'forwarded';
   const effort = new Effort();
-  const judgements: Judgement[] = [];
-  for (const path of paths) {
+  const listed = new Conversation(listedPath(bases, way), question, effort);
+  const first = listed.judge();
+  const blocked = first.answer === 'blocked' ? blockedOn(pathThrough(bases, way, listed.last), first, question, effort) : undefined;
+  if (blocked) return blocked;
+  const { paths, complete, turned } = pathsOf(bases, way);
+  if (!complete) return judgeInAnyOrder(paths[0] ?? [], question);
+  if (first.answer === 'unknown') return first;
+  const judgements: Judgement[] = [first];
+  for (const path of paths.slice(1)) {
     const judgement = new Conversation(path, question, effort).judge();
     if (judgement.answer === 'unknown') return judgement;
     judgements.push(judgement);
   }
-  const first = judgements[0]!;
-  if (judgements.every(({ answer }) => answer === first.answer)) {
-    return first.answer === 'blocked' ? { ...first, proof: [...new Set(judgements.flatMap(proofOf))], entered: [...new Set(judgements.flatMap(enteredOf))] } : first;
-  }
+  if (judgements.every(({ answer }) => answer === first.answer)) return first.answer === 'blocked' ? together(judgements, turned, question, effort) : first;
   return { answer: 'unknown', because: 'order', doubts: [], rules: [...new Set(judgements.flatMap(proofOf))] };
+}
+
+/**
+ * Where every packet has died, what comes later cannot matter: neither its rules nor its orders. Undefined when another order
+ * of the chains until there says something else.
+ */
+function blockedOn(met: Path, first: Blocked, question: Question, effort: Effort): Blocked | undefined {
+  const { paths, turned, complete } = pathsOf(met, question.way ?? 'forwarded');
+  if (!complete) return undefined;
+  const judgements: Judgement[] = [first];
+  for (const path of paths.slice(1)) {
+    const judgement = new Conversation(path, question, effort).judge();
+    if (judgement.answer !== 'blocked') return undefined;
+    judgements.push(judgement);
+  }
+  return together(judgements, turned, question, effort);
+}
+
+function together(judgements: readonly Judgement[], turned: readonly Path[], question: Question, effort: Effort): Blocked {
+  const others = turned.map((path) => new Conversation(path, question, effort).judge());
+  const followed = others.every(({ answer }) => answer === 'blocked');
+  return {
+    answer: 'blocked',
+    proof: [...new Set(judgements.flatMap(proofOf))],
+    entered: followed ? [...new Set([...judgements, ...others].flatMap(enteredOf))] : undefined,
+  };
 }
 
 const enteredOf = (judgement: Judgement): readonly TracedChain[] => (judgement.answer === 'blocked' ? (judgement.entered ?? []) : []);
@@ -90,7 +120,7 @@ function judgeInAnyOrder(path: Path, question: Question): Judgement {
   for (const base of redirectors.length > 0 ? [] : path.filter(({ type }) => type === 'filter')) {
     const enders = new Set<TracedRule>();
     const passed = walkPath([base], [anything], { dropped: (_, by) => enders.add(by), redirected: () => {} }, new Effort());
-    if (passed.length === 0) return { answer: 'blocked', proof: [...enders] };
+    if (passed.length === 0) return { answer: 'blocked', proof: [...enders], entered: undefined };
   }
   const why = 'more chains of equal priority than can be tried in every order';
   return { answer: 'unknown', because: 'order', doubts: [{ kind: 'order', why, at: undefined }], rules: [...new Set(redirectors)] };
@@ -105,6 +135,8 @@ class Conversation {
   private readonly redirectors = new Set<TracedRule>();
   private readonly entered = new Set<TracedChain>();
   private readonly effort: Effort;
+  /** The last base chain that a packet came to. */
+  last: BaseChain | undefined;
   /** Some packet was dropped after its connection had been marked. */
   private remarked = false;
   private readonly path: Path;
@@ -154,6 +186,8 @@ class Conversation {
     if (alone?.fate.is === 'passed' && !alone.doubtful) return this.undecided('doubt', [UNFOLLOWED], []);
     this.enders.clear();
     this.redirectors.clear();
+    this.entered.clear();
+    this.last = undefined;
     this.remarked = false;
     return undefined;
   }
@@ -169,9 +203,13 @@ class Conversation {
     return walkPath(
       this.path,
       packets,
-      { dropped: (packet, by) => this.drop(packet, by), redirected: (_, by) => this.redirectors.add(by), enters: (chain) => this.entered.add(chain) },
+      { dropped: (packet, by) => this.drop(packet, by), redirected: (_, by) => this.redirectors.add(by), meets: (base) => this.meet(base), enters: (chain) => this.entered.add(chain) },
       this.effort,
     );
+  }
+
+  private meet(base: BaseChain): void {
+    if (this.last === undefined || this.path.indexOf(base) > this.path.indexOf(this.last)) this.last = base;
   }
 
   private drop(packet: PacketClass, by: TracedRule): void {

@@ -152,6 +152,8 @@ function firstPackets(packets: readonly PacketClass[], around: PacketClass[]): P
 function changesPackets(base: BaseChain, group: readonly BaseChain[]): boolean {
   // A new source is nothing to other nat chains, and something to chains of another type.
   const mixed = group.some(({ type }) => type !== base.type);
+  // Sent elsewhere before it is dropped, or dropped before it is sent. iptables lets no rule of a nat table drop.
+  const drops = group.some(({ type, place }) => type !== 'nat' || place.backend === 'nft-native');
   const seen = new Set<string>();
   const changes = (chain: { name: string; rules: BaseChain['rules'] } | undefined): boolean => {
     if (!chain || seen.has(chain.name)) return false;
@@ -161,7 +163,8 @@ function changesPackets(base: BaseChain, group: readonly BaseChain[]): boolean {
       rule.programs.some((program) => {
         for (let step: typeof program | undefined = program; step; step = step.then) {
           const act = step.act;
-          if (act.do === 'xmark' || act.do === 'copy-mark' || act.do === 'blur' || act.do === 'notrack' || act.do === 'redirect' || act.do === 'unread') return true;
+          if (act.do === 'xmark' || act.do === 'copy-mark' || act.do === 'blur' || act.do === 'notrack' || act.do === 'unread') return true;
+          if (drops && act.do === 'redirect') return true;
           if (mixed && act.do === 'accept' && act.translates) return true;
           if ((act.do === 'jump' || act.do === 'goto') && changes(base.chainNamed(act.chain))) return true;
         }
