@@ -19,7 +19,7 @@ export const apply: Command = async (context) => {
   }
   const backend = backendFor(before, settings.backend);
   const first = plan(wanted, before, backend);
-  if (context.values['dry-run'] === true) return finish(context, before, first, [], true);
+  if (context.values['dry-run'] === true) return finish(context, before, { dryRun: true, steps: first, problems: [], left: first });
 
   const firewall = await context.firewall();
   const problems = [...unwrittenFamilies(before, backend), ...(backend === 'nft' ? hiddenTables(before) : []), ...(await carryOut(firewall, first))];
@@ -31,7 +31,7 @@ export const apply: Command = async (context) => {
     problems.push(...(await carryOut(firewall, again)));
     now = await context.observe();
   }
-  return finish(context, now, [...first, ...again], problems, false);
+  return finish(context, now, { dryRun: false, steps: [...first, ...again], problems, left: plan(wanted, now, backend) });
 };
 
 /**
@@ -58,12 +58,20 @@ async function inTurn(firewall: Firewall, steps: readonly Step[]): Promise<strin
   return problems;
 }
 
-function finish(context: Context, observed: Observed, steps: readonly Step[], problems: readonly string[], dryRun: boolean): number {
+interface Done {
+  readonly dryRun: boolean;
+  readonly steps: readonly Step[];
+  readonly problems: readonly string[];
+  /** What is still to be done, by what was read afterwards. */
+  readonly left: readonly Step[];
+}
+
+function finish(context: Context, observed: Observed, done: Done): number {
   const judged = verdict(observed, context.settings);
   const noGuard = !observed.nft && (context.settings.guard === 'auto' || context.settings.guard === 'plain');
   const report = noGuard ? { ...judged, assumed: [...judged.assumed, `table inet ${GUARD_TABLE} was not written: it takes nft, which cannot be asked`] } : judged;
-  if (context.output === 'json') context.print(json({ dryRun, steps, problems, ...report }));
+  if (context.output === 'json') context.print(json({ ...done, ...report }));
   else if (context.output === 'npd') context.print(printed(report, 'npd'));
-  else context.print(`${stepsText(steps, problems, dryRun)}${printed(report, 'text')}`);
+  else context.print(`${stepsText(done.steps, done.problems, done.dryRun)}${printed(report, 'text')}`);
   return EXIT[report.answer];
 }

@@ -39,7 +39,7 @@ export class GuardKeeper {
 
   /** Writes the table, whatever stands in its place, unless another process owns it. */
   keep(settings: Pick<Settings, 'guard' | 'action'>): GuardStatus {
-    if (settings.guard === 'none' || settings.guard === 'watched') return (this.status = { state: 'absent', because: 'switched off by the settings' });
+    if (settings.guard === 'none') return (this.status = { state: 'absent', because: 'switched off by the settings' });
     const wanted = settings.guard === 'plain' ? (['plain'] as const) : this.forms;
     try {
       const there = this.tables();

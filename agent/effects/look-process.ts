@@ -51,8 +51,8 @@ function run(program: string, args: readonly string[], input: string, path: stri
 
 function readLook(text: string): Look | undefined {
   try {
-    const { steps = [], problems = [], dryRun: _, ...report } = JSON.parse(text) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
-    return report.answer === undefined ? undefined : { ok: true, report, steps, problems };
+    const { steps = [], problems = [], left = [], dryRun: _, ...report } = JSON.parse(text) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
+    return report.answer === undefined ? undefined : { ok: true, report, steps, problems, left };
   } catch {
     return undefined;
   }

@@ -6,8 +6,11 @@ export interface LooksOptions {
   readonly clock: Clock;
   readonly resyncMs: () => number;
   readonly look: (signal: AbortSignal) => Promise<Look>;
-  /** @returns whether all is as it should be; if not, the next look comes soon although nothing changes */
-  readonly done: (look: Look, startedMs: number) => boolean;
+  /**
+   * @param sinceMs when the first change was told that led to the look
+   * @returns whether all is as it should be; if not, the next look comes soon although nothing changes
+   */
+  readonly done: (look: Look, sinceMs: number) => boolean;
 }
 
 /** One look at a time, and when the next is due. */
@@ -67,6 +70,7 @@ export class Looks {
 
   private async run(): Promise<void> {
     const startedMs = this.options.clock.now();
+    const sinceMs = this.dirty?.sinceMs ?? startedMs;
     this.running = { abort: new AbortController(), startedMs };
     this.dirty = undefined;
     const look = await this.options.look(this.running.abort.signal);
@@ -74,7 +78,7 @@ export class Looks {
     this.lastEndMs = this.options.clock.now();
     this.lastTookMs = this.lastEndMs - startedMs;
     if (this.stopped) return;
-    this.failures = this.options.done(look, startedMs) ? 0 : this.failures + 1;
+    this.failures = this.options.done(look, sinceMs) ? 0 : this.failures + 1;
     this.schedule();
   }
 }

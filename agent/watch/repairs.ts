@@ -1,7 +1,7 @@
 import { Rivals } from '../core/watch/contention.ts';
 import type { Entry, Ledger } from '../core/watch/ledger.ts';
 import { type OwnRule, ownKey } from '../core/watch/outlook.ts';
-import type { LostRule } from '../core/watch/transaction.ts';
+import type { ChangedChain, LostRule } from '../core/watch/transaction.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Contention, Culprit, GuardStatus, Overwrite } from '../core/watch-status.ts';
 import type { Timer, WatchNeeds } from './needs.ts';
@@ -71,11 +71,15 @@ export class Repairs {
     this.ledger.allRestored(this.needs.clock.now());
   }
 
-  /** Told by a look, not by an event: legacy tables, a rule above ours. */
-  found(lost: readonly string[], culprit: Culprit, own: Iterable<OwnRule>): void {
-    const now = this.needs.clock.now();
-    this.enter(lost, culprit, this.isGuarded() ? 'no' : this.othersStand(own) ? 'unknown' : 'yes', now);
-    this.rivals.undone(culprit.name ?? 'unknown', RULES, now);
+  /** Told by a look, not by an event: legacy tables, a rule above ours. `sinceMs`: when a change was first heard of. */
+  found(lost: readonly string[], culprit: Culprit, own: Iterable<OwnRule>, sinceMs: number): void {
+    this.enter(lost, culprit, this.isGuarded() ? 'no' : this.othersStand(own) ? 'unknown' : 'yes', sinceMs);
+    this.rivals.undone(culprit.name ?? 'unknown', RULES, this.needs.clock.now());
+  }
+
+  /** Somebody's rule is above ours now. Whether that matters a look will tell, where it may; mostly the guard table makes it none. */
+  outranked(name: string, chains: readonly ChangedChain[]): void {
+    for (const { family, table, chain } of chains) this.rivals.undone(name, `the top of ${family} ${table} ${chain}`, this.needs.clock.now(), this.isGuarded() ? 'left' : 'backing-off');
   }
 
   isMissing(rule: OwnRule): boolean {

@@ -44,7 +44,7 @@ export class Watcher {
       clock: needs.clock,
       resyncMs: () => (this.known.events.state === 'subscribed' ? this.settings.resyncSeconds : Math.min(30, this.settings.resyncSeconds)) * 1000,
       look: (signal) => this.look(signal),
-      done: (look) => this.looked(look),
+      done: (look, sinceMs) => this.looked(look, sinceMs),
     });
   }
 
@@ -55,6 +55,8 @@ export class Watcher {
     this.needs.log('info', role === 'watching' ? 'watching' : 'standing by: another instance watches', { leader });
     if (role === 'watching') this.repairs.keepGuard(this.settings);
     this.safety ??= this.checkLater();
+    const generation = attempt(() => this.needs.rules?.generation());
+    if (generation !== undefined) this.known.events.generation ??= generation;
     this.looks.want('now');
   }
 
@@ -144,6 +146,7 @@ export class Watcher {
     const guards = this.settings.guard === 'none' ? [] : transaction.guards;
     if (this.isWatching && guards.length > 0) this.repairs.guardTouched(guards, who, this.settings, own);
     const back = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
+    if (this.isWatching && transaction.above.length > 0) this.repairs.outranked(transaction.process, transaction.above);
     const undone = transaction.lost.length > 0 || guards.length > 0;
     const changed = transaction.matters.length > 0 || this.isChanged(transaction);
     if (!undone && !changed) return;
@@ -171,7 +174,7 @@ export class Watcher {
   }
 
   /** @returns whether all is as it should be */
-  private looked(look: Look): boolean {
+  private looked(look: Look, sinceMs: number): boolean {
     const { clock, log } = this.needs;
     const before = this.known.failure === undefined ? this.known.report?.answer : undefined;
     if (!look.ok) {
@@ -181,7 +184,7 @@ export class Watcher {
       log('error', `could not look: ${look.because}`, { key: look.because });
       return false;
     }
-    const { report, steps, problems } = look;
+    const { report, steps, problems, left } = look;
     this.known.failure = undefined;
     this.known.report = report;
     this.known.checkedAtMs = clock.now();
@@ -195,15 +198,12 @@ export class Watcher {
     this.reader.outlook = outlookOf(this.settings, report);
     const own = [...this.reader.outlook.own.values()];
     const lost = lostBySteps(steps, this.stood);
-    const inPlace = problems.length === 0 && this.isWatching;
-    if (lost.length > 0) this.repairs.found(lost, this.onlySuspect(), own);
+    if (lost.length > 0) this.repairs.found(lost, this.onlySuspect(), own, sinceMs);
     this.suspects = new Map();
-    if (inPlace) {
-      this.stood = standing(own);
-      this.repairs.allIsThere();
-    }
+    this.stood = this.isWatching ? standing(own, left) : new Set();
+    if (this.isWatching && left.length === 0) this.repairs.allIsThere();
     if (!this.looks.isDirty) this.baseline?.take(report.path ?? []);
-    return report.answer === 'blocked' && problems.length === 0;
+    return report.answer === 'blocked' && problems.length === 0 && left.length === 0;
   }
 
   private onlySuspect(): Culprit {

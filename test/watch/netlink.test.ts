@@ -113,6 +113,22 @@ t.test('rules like ours that are not are nobody of ours', async (t) => {
   }
 });
 
+t.test('somebody else on top of the chain in which ours is to be the first is seen; anywhere else is not', async (t) => {
+  flush();
+  run(ours);
+  const { next } = await listen(t);
+  const above = async (line: string): Promise<number> => {
+    run(line);
+    return (await next()).above.length;
+  };
+  t.equal(await above('iptables-nft -I FORWARD -i eni+ -j ACCEPT'), 1);
+  t.equal(await above('iptables-nft -A FORWARD -i eni+ -j ACCEPT'), 0);
+  t.equal(await above('iptables-nft -I FORWARD 3 -j ACCEPT'), 0);
+  t.equal(await above('iptables-nft -I INPUT -j ACCEPT'), 0);
+  t.equal(await above('iptables-nft -t mangle -I FORWARD -j ACCEPT'), 0, 'there ours need not be the first');
+  t.equal(await above(`iptables-nft -I FORWARD ${documented}`), 0, 'ours');
+});
+
 t.test('whether a rule of a chain on the path may concern a packet to IMDS', async (t) => {
   flush();
   run('iptables-nft -t nat -N KUBE; ip6tables-nft -t nat -N KUBE; nft add table inet x; nft add chain inet x c');

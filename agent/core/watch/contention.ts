@@ -37,10 +37,14 @@ interface Bucket {
 export class Rivals {
   private readonly rivals = new Map<string, Rival>();
 
-  /** Somebody undid something of ours. */
-  undone(culprit: string, what: string, nowMs: number): void {
+  /**
+   * Somebody undid something of ours, which is put back (`backing-off`); or took a position that does not matter, which is
+   * left to them.
+   */
+  undone(culprit: string, what: string, nowMs: number, doing: Contention['doing'] = 'backing-off'): void {
     const key = `${culprit} ${what}`;
     const known = this.rivals.get(key) ?? newRival(culprit, what, nowMs);
+    known.doing = doing;
     this.rivals.delete(key);
     this.rivals.set(key, known);
     known.times += 1;
@@ -62,12 +66,6 @@ export class Rivals {
     const waitMs = Math.max(take(rival.burst, BURST, nowMs), take(rival.longRun, LONG_RUN, nowMs));
     rival.nextTryAtMs = waitMs > 0 ? nowMs + waitMs : undefined;
     return waitMs === 0 ? 0 : waitMs * (0.75 + chance / 2);
-  }
-
-  /** Its position does not matter, and is not taken again. */
-  left(culprit: string, what: string): void {
-    const rival = this.rivals.get(`${culprit} ${what}`);
-    if (rival) rival.doing = 'left';
   }
 
   /** Those that are rivals now, the worst first. */

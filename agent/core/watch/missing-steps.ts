@@ -8,5 +8,8 @@ export function lostBySteps(steps: readonly Step[], stood: ReadonlySet<string>):
   );
 }
 
-/** The texts of the rules that stand after a look that left nothing to do. */
-export const standing = (own: Iterable<OwnRule>): ReadonlySet<string> => new Set([...own].map(({ text }) => text));
+/** The texts of the rules that stand, by what a look found still to be done. */
+export function standing(own: Iterable<OwnRule>, left: readonly Step[]): ReadonlySet<string> {
+  const missing = left.flatMap(({ because }) => because);
+  return new Set([...own].map(({ text }) => text).filter((text) => !missing.includes(`${text} is missing`)));
+}

@@ -27,6 +27,8 @@ export interface Outlook {
   readonly path: ReadonlySet<string> | undefined;
   /** Tables with a chain on the path, by `tableKey`. */
   readonly pathTables: ReadonlySet<string> | undefined;
+  /** Chains in which a rule of ours is to be the first, by `chainKey`. */
+  readonly contested: ReadonlySet<string>;
   /** Patterns of pod interfaces. */
   readonly patterns: readonly string[];
 }
@@ -42,8 +44,10 @@ export function outlookOf(settings: Settings, report: Report | undefined): Outlo
   const found = report ? foundPatterns(report) : [];
   const wanted = desired(settings, found, FAMILIES);
   const path = report?.answer === 'blocked' && report.path ? report.path.filter(({ backend }) => backend !== 'legacy') : undefined;
+  const own = ownRulesOf(wanted);
   return {
-    own: ownRulesOf(wanted),
+    own,
+    contested: new Set([...own.values()].filter(({ position }) => position === 'first').map(({ family, table, chain }) => chainKey(family, table, chain))),
     path: path && new Set(path.map(({ family, table, chain }) => chainKey(nftFamily(family), table, chain))),
     pathTables: path && new Set(path.map(({ family, table }) => tableKey(nftFamily(family), table))),
     patterns: [...settings.interfaces, ...settings.branchInterfaces, ...found.map(({ pattern }) => pattern)],

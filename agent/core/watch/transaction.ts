@@ -1,5 +1,5 @@
 import type { NftFamily } from 'node-iptables';
-import { type NftEvent, mayConcern, plainRuleText } from 'node-iptables/netlink';
+import { type NftEvent, RULE, attributesOf, mayConcern, plainRuleText } from 'node-iptables/netlink';
 import { IMDS_DESTINATIONS, type Outlook, type OwnRule, chainKey, ownKey, tableKey } from './outlook.ts';
 
 /** What one batch of somebody's changes did, as far as packets to IMDS care. */
@@ -15,6 +15,8 @@ export interface Transaction {
   readonly guards: readonly string[];
   /** Chains on the path in which a rule changed that may concern a packet to IMDS: the same as before, or not? */
   readonly chains: readonly ChangedChain[];
+  /** Chains in which a rule of ours is to be the first, and somebody else's now is. */
+  readonly above: readonly ChangedChain[];
   /** A table or a base chain came, went, or changed. */
   readonly structure: boolean;
   /** Something that certainly matters, in words. */
@@ -32,7 +34,7 @@ export interface ChangedChain {
 }
 
 export const isRelevant = (transaction: Transaction): boolean =>
-  transaction.lost.length > 0 || transaction.guards.length > 0 || transaction.chains.length > 0 || transaction.structure || transaction.matters.length > 0;
+  transaction.lost.length > 0 || transaction.guards.length > 0 || transaction.chains.length > 0 || transaction.above.length > 0 || transaction.structure || transaction.matters.length > 0;
 
 /** Gathers events until the one that ends their batch. */
 export class TransactionReader {
@@ -42,6 +44,7 @@ export class TransactionReader {
   private written: string[] = [];
   private readonly guards = new Set<string>();
   private readonly chains = new Map<string, ChangedChain>();
+  private readonly above = new Map<string, ChangedChain>();
   private structure = false;
   private readonly matters = new Set<string>();
 
@@ -89,6 +92,7 @@ export class TransactionReader {
     else if (own) this.written.push(ownKey(family, table, own.text));
     // Also off the path: a translation of another address into that of IMDS is a way there.
     else if (named) this.matters.add(`a rule that names IMDS in ${family} ${table} ${chain}`);
+    if (!own && event.change === 'new' && this.outlook.contested.has(chainKey(family, table, chain)) && isFirst(event)) this.above.set(chainKey(family, table, chain), { family, table, chain });
     if (this.isOnPath(event) && mayConcern(attributes, family, IMDS_DESTINATIONS)) this.changed(event);
   }
 
@@ -125,6 +129,7 @@ export class TransactionReader {
       lost: this.lost,
       guards: [...this.guards],
       chains: [...this.chains.values()],
+      above: [...this.above.values()],
       structure: this.structure,
       matters: [...this.matters],
     };
@@ -132,6 +137,7 @@ export class TransactionReader {
     this.written = [];
     this.guards.clear();
     this.chains.clear();
+    this.above.clear();
     this.structure = false;
     this.matters.clear();
     return done;
@@ -140,6 +146,9 @@ export class TransactionReader {
 
 /** Whether the address of IMDS is among the bytes: as a match, as a translation, as an element of a set. */
 const namesImds = (attributes: Buffer): boolean => attributes.includes(IMDS_DESTINATIONS.ipv4) || attributes.includes(IMDS_DESTINATIONS.ipv6);
+
+/** The kernel names the rule before it, unless it is the first or the last (nf_tables_rule_notify, NFTA_RULE_POSITION). */
+const isFirst = ({ attributes, appended }: Extract<NftEvent, { is: 'rule' }>): boolean => !appended && !attributesOf(attributes).has(RULE.POSITION);
 
 const ON_A_PATH: ReadonlySet<NftFamily> = new Set(['ip', 'ip6', 'inet', 'bridge', 'netdev']);
 

@@ -7,7 +7,7 @@ import { Watcher } from '../../../agent/watch/watcher.ts';
 
 export const blocked: Report = { answer: 'blocked', reason: 'EveryPacketDropped', targets: [], collateral: [], assumed: [] };
 export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses' };
-export const look = (report: Report, problems: readonly string[] = []): Look => ({ ok: true, report, steps: [], problems });
+export const look = (report: Report, problems: readonly string[] = []): Look => ({ ok: true, report, steps: [], problems, left: [] });
 
 /** A world of its own for a watcher: time moves when it is told to, and a look ends when it is told what it saw. */
 export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {

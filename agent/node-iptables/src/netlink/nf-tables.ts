@@ -1,5 +1,5 @@
 import type { NftFamily } from '../nft/model.ts';
-import { type Message, attributesOf, eachAttribute, longOf, numberOf, textOf } from './message.ts';
+import { type Message, NLM_F, attributesOf, eachAttribute, longOf, numberOf, textOf } from './message.ts';
 
 /** linux/netfilter/nfnetlink.h and nf_tables.h: numbers are the kernel's interface and never change. */
 export const NETLINK_NETFILTER = 12;
@@ -40,7 +40,7 @@ interface Located {
 export type NftEvent =
   | (Located & { readonly is: 'table' })
   | (Located & { readonly is: 'chain'; readonly chain: string; /** Base chains only. */ readonly hook: Buffer | undefined })
-  | (Located & { readonly is: 'rule'; readonly chain: string })
+  | (Located & { readonly is: 'rule'; readonly chain: string; /** Written with NLM_F_APPEND: below all others. */ readonly appended: boolean })
   | (Located & { readonly is: 'set' | 'element' | 'flowtable'; readonly name: string })
   /** The end of a batch: everything before it since the last one has been put in place at once, by this process. */
   | { readonly is: 'generation'; readonly id: number; readonly pid: number; readonly process: string; readonly port: number };
@@ -76,7 +76,7 @@ export function readNftEvent(message: Message): NftEvent | undefined {
     case 'chain':
       return { ...located, is, chain: textOf(third), hook: fourth };
     case 'rule':
-      return { ...located, is, chain: textOf(second) };
+      return { ...located, is, chain: textOf(second), appended: (message.flags & NLM_F.APPEND) !== 0 };
     default:
       return { ...located, is, name: textOf(second) };
   }
