@@ -43,7 +43,7 @@ export class Repairs {
    * Somebody deleted rules of ours. While the guard table stands nobody is in a hurry, and the process is asked about before
    * it has ended; otherwise the rules come first.
    *
-   * @returns whether they are back already
+   * @returns whether a look is urgent: not when a rival undoes us again and again and the guard table makes it no matter
    */
   rulesLost(lost: readonly LostRule[], name: string, who: () => Culprit, own: Iterable<OwnRule>): boolean {
     const { clock } = this.needs;
@@ -60,7 +60,7 @@ export class Repairs {
     if (back) this.restored([entry], backMs);
     for (const [key, one] of this.missing) if (one.entry === undefined) this.missing.set(key, { ...one, entry });
     if (waitMs > 0) this.timer ??= clock.after(waitMs, () => this.putBackLater());
-    return back;
+    return !guarded || (back && !this.rivals.isRival(name, RULES));
   }
 
   /** A look found everything in place. */

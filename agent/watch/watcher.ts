@@ -145,15 +145,14 @@ export class Watcher {
     // Without one to keep, the tables of that name are what a look takes away.
     const guards = this.settings.guard === 'none' ? [] : transaction.guards;
     if (this.isWatching && guards.length > 0) this.repairs.guardTouched(guards, who, this.settings, own);
-    const back = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
+    const urgent = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
     if (this.isWatching && transaction.above.length > 0) this.repairs.outranked(transaction.process, transaction.above);
     const undone = transaction.lost.length > 0 || guards.length > 0;
     const changed = transaction.matters.length > 0 || this.isChanged(transaction);
     if (!undone && !changed) return;
     this.known.events.relevant += 1;
     if (changed && !undone) this.suspects.set(`${transaction.process} ${transaction.pid}`, who());
-    // What waits for a rival to tire needs no look as long as the guard table stands.
-    this.looks.want(back || changed || guards.length > 0 ? 'now' : 'soon');
+    this.looks.want(urgent || changed || guards.length > 0 ? 'now' : 'soon');
   }
 
   private isChanged({ chains, structure }: Transaction): boolean {

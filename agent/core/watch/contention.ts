@@ -68,6 +68,11 @@ export class Rivals {
     return waitMs === 0 ? 0 : waitMs * (0.75 + chance / 2);
   }
 
+  isRival(culprit: string, what: string): boolean {
+    const rival = this.rivals.get(`${culprit} ${what}`);
+    return rival !== undefined && isRival(rival);
+  }
+
   /** Those that are rivals now, the worst first. */
   list(nowMs: number, wallClock: (ms: number) => string): Contention[] {
     for (const [key, { lastMs }] of this.rivals) if (nowMs - lastMs > FORGOTTEN_AFTER_MS) this.rivals.delete(key);

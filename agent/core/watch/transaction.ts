@@ -87,7 +87,7 @@ export class TransactionReader {
     const { family, table, chain, attributes } = event;
     const named = namesImds(attributes);
     const own = named ? this.ownRule(event) : undefined;
-    // The bytes are only there during the call: the datagram's memory is used again.
+    // A part of the datagram would keep all of it in memory.
     if (own && event.change === 'deleted') this.lost.push({ rule: own, attributes: Buffer.from(attributes) });
     else if (own) this.written.push(ownKey(family, table, own.text));
     // Also off the path: a translation of another address into that of IMDS is a way there.
