@@ -1,6 +1,11 @@
 // `make bench`: what imds-guard costs, as ratios against a baseline that is timed in the same minutes on the same machine.
 // Look before and after a change; nothing here fails a build for being slow. Exit 1 only when something could not be
 // measured. Runs in a namespace of its own (test/lab/sandbox.ts), which it fills with rules.
+//
+// `make bench ONLY=watch`: the daemon alone, at length (eight minutes).
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { findSandbox, spawnInside } from '../lab/sandbox.ts';
 import { coldRows } from './cold.ts';
 import { type Executable, takeExecutable } from './executable.ts';
 import { SHAPE_COUNT, judgingRows } from './judging.ts';
@@ -38,9 +43,14 @@ function measured<T>(what: string, measure: () => T, instead: T): T {
   }
 }
 
-function bench(executable: Executable): void {
-  process.stdout.write(machineText(executable));
+/** In a process and a namespace of its own: the daemon's rules and those of the other sections do not meet. */
+async function benchWatch({ launcher, node }: Executable, length: 'whole' | 'brief'): Promise<void> {
+  const script = fileURLToPath(new URL('watch/section.ts', import.meta.url));
+  const [code] = await once(spawnInside(findSandbox(), process.execPath, [script, launcher, node, length], ['ignore', 'inherit', 'inherit']), 'close');
+  if (code !== 0) missing.push('watch: not all of it, see above');
+}
 
+function benchCommands(executable: Executable): void {
   const cold = measured('cold start', () => coldRows(executable, budget(12_000)), { rows: [], notes: [] });
   process.stdout.write(tableText('cold start', cold.rows));
   for (const note of cold.notes) process.stdout.write(`  ${note}\n`);
@@ -54,14 +64,20 @@ function bench(executable: Executable): void {
   process.stdout.write(tableText('live', live));
   process.stdout.write('  baseline: iptables-nft-save or iptables-legacy-save of the same tables, alone. Its programs: all that check starts, without us.\n');
   measured('clearing up', flushAll, undefined);
+}
 
+async function bench(executable: Executable): Promise<void> {
+  process.stdout.write(machineText(executable));
+  const only = process.env['ONLY'];
+  if (only !== 'watch') benchCommands(executable);
+  await benchWatch(executable, only === 'watch' ? 'whole' : 'brief');
   process.stdout.write(`\nbest of interleaved runs; ${Math.round((performance.now() - start) / 1000)} s; load now ${loadText()}; noisy: over, on a machine too busy to tell${late() ? '; it took so long that the last were timed once only' : ''}\n`);
 }
 
 const executable = measured('everything', takeExecutable, undefined);
 if (executable) {
   try {
-    bench(executable);
+    await bench(executable);
   } finally {
     executable.remove();
   }
