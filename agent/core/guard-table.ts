@@ -52,6 +52,7 @@ const dropRule = (family: Family): string => `${toImds(family)} counter drop`;
 /**
  * The table for `nft -f`, in place of the one that is there: nft runs the script as one, and no packet passes between.
  * (`add table` before `delete table`, as one would to need not know, is refused for a table that an owner left: EOPNOTSUPP.)
+ * Without tabs: text for a terminal shows them as `\\x09`, and what is printed is what is sent.
  */
 export const guardScript = (action: Settings['action'], replaces = false): string =>
   [
@@ -66,18 +67,18 @@ export const guardScript = (action: Settings['action'], replaces = false): strin
 function setLines(family: Family): string[] {
   const { name, size, timeoutMs } = CLIENT_SETS[family];
   return [
-    `\tset ${name} {`,
-    `\t\ttype ifname . ${family}_addr`,
-    `\t\tsize ${size}`,
-    '\t\tflags dynamic,timeout',
-    `\t\ttimeout ${timeoutMs / HOUR_MS}h`,
-    '\t}',
+    `  set ${name} {`,
+    `    type ifname . ${family}_addr`,
+    `    size ${size}`,
+    '    flags dynamic,timeout',
+    `    timeout ${timeoutMs / HOUR_MS}h`,
+    '  }',
   ];
 }
 
 const chainLines = ({ name, hook, priority, rules }: GuardChain): string[] => [
-  `\tchain ${name} {`,
-  `\t\ttype filter hook ${hook} priority ${priority}; policy accept;`,
-  ...rules.map((rule) => `\t\t${rule}`),
-  '\t}',
+  `  chain ${name} {`,
+  `    type filter hook ${hook} priority ${priority}; policy accept;`,
+  ...rules.map((rule) => `    ${rule}`),
+  '  }',
 ];

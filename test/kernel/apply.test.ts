@@ -1,10 +1,15 @@
 // `apply` against the kernel: what it promises, asked of real packets, for both backends.
 import t from 'tap';
 import { makeLab } from '../lab/lab.ts';
-import { answersOf, apply, backends, check, dies, expected, families, fates, foreign, guard, imds, iptables, must, passes, programOf, remove, restore, rules, saved, world } from './guard.ts';
+import { answersOf, apply, backends, check, dies, expected, families, fates, foreign, guard, guardScript, imds, iptables, must, passes, programOf, remove, restore, restoresOf, rules, saved, scriptsOf, world } from './guard.ts';
 
-for (const backend of backends) {
-  await t.test(`${backend}: every kind of pod is blocked, the node is not, and it stays so`, async (t) => {
+const WITH_TABLE = { how: 'with the guard table', args: [], scripts: [guardScript] } as const;
+/** What the two layers of iptables do has to be asked where nothing else stops a packet. */
+const BY_IPTABLES_ALONE = { how: 'by iptables alone', args: ['--guard', 'none'], scripts: [] } as const;
+
+for (const { backend, guarding } of backends.flatMap((backend) => [WITH_TABLE, BY_IPTABLES_ALONE].map((guarding) => ({ backend, guarding })))) {
+  await t.test(`${backend}, ${guarding.how}: every kind of pod is blocked, the node is not, and it stays so`, async (t) => {
+    const args = ['--backend', backend, ...guarding.args];
     const lab = await makeLab({
       pods: { ordinary: 'eni', branch: 'vlan', six: 'v6', prefixed: { kind: 'eni', prefix: 'azv' }, strange: { kind: 'eni', prefix: 'pod' } },
       hopLimit: 2,
@@ -16,10 +21,10 @@ for (const backend of backends) {
     const lives = await Promise.all(asked.map(([pod, family]) => lab.openLive(pod, { family })));
     await lab.seen();
 
-    const applied = await apply(lab, ['--backend', backend]);
+    const applied = await apply(lab, args);
     t.match(applied, { exitCode: 0, stderr: '', value: { answer: 'blocked', reason: 'EveryPacketDropped', dryRun: false, problems: [] } });
-    t.ok(applied.value.steps.length > 0);
-    for (const step of applied.value.steps) t.match(step, { do: 'restore', backend });
+    t.same(restoresOf(applied.value.steps), [{ family: 'ipv4', backend }, { family: 'ipv4', backend }, { family: 'ipv6', backend }, { family: 'ipv6', backend }]);
+    t.same(scriptsOf(applied.value.steps), guarding.scripts);
     for (const name of ['eni+', 'vlan+', 'veth+', 'azv+', lab.pods.strange.hostInterface]) {
       for (const family of families) t.equal(answersOf(applied.value)[`${name} ${family}`], 'blocked', `${name} ${family}`);
     }
@@ -40,9 +45,9 @@ for (const backend of backends) {
 
     await t.test('a second apply writes nothing, and says so', async (t) => {
       const before = await world(lab);
-      const again = await apply(lab, ['--backend', backend]);
+      const again = await apply(lab, args);
       t.match(again, { exitCode: 0, value: { steps: [], problems: [], answer: 'blocked' } });
-      const told = await guard(lab, ['apply', '--backend', backend]);
+      const told = await guard(lab, ['apply', ...args]);
       t.match(told, { exitCode: 0, stdout: /^nothing to write: every rule is in place$/m });
       t.equal(await world(lab), before);
     });
@@ -57,7 +62,7 @@ for (const backend of backends) {
         t.equal(exitCode, 0);
       }
       t.equal(await saved(lab, backend), before);
-      t.match(await apply(lab, ['--backend', backend]), { exitCode: 0, value: { steps: [], answer: 'blocked' } });
+      t.match(await apply(lab, args), { exitCode: 0, value: { steps: [], answer: 'blocked' } });
       t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
     });
 
@@ -69,7 +74,9 @@ for (const backend of backends) {
       t.match(await guard(lab, ['remove']), { exitCode: 0, stdout: /nothing of imds-guard is left/ });
     });
   });
+}
 
+for (const backend of backends) {
   await t.test(`${backend}: among foreign rules of many kinds`, async (t) => {
     const lab = await makeLab({ pods: { ordinary: 'eni', branch: 'vlan', six: 'v6' } });
     t.teardown(lab.remove);
@@ -88,7 +95,11 @@ for (const backend of backends) {
       const applied = await apply(lab, ['--backend', backend]);
       t.equal(applied.exitCode, 0);
       t.same(applied.value.steps, dry.value.steps, 'what was announced is what was sent');
-      for (const step of dry.value.steps) for (const line of (step.do === 'restore' ? step.payload : step.script).trimEnd().split('\n')) t.ok(text.stdout.includes(`    ${line}\n`), line);
+      for (const step of dry.value.steps) {
+        const sent = step.do === 'restore' ? step.payload : step.script;
+        t.ok(text.stdout.includes(`\n${sent.replaceAll(/^(?=.)/gm, '    ')}`), `word for word: ${sent}`);
+      }
+      t.same(scriptsOf(dry.value.steps), [guardScript]);
     });
 
     await t.test('everybody is blocked', async (t) => {
@@ -125,9 +136,12 @@ for (const backend of backends) {
 
     await t.test("an operator's rule stays though ours took the top above it", async (t) => {
       const theirs = await rules(lab);
-      t.match(await apply(lab, ['--backend', backend]), { exitCode: 0 });
+      const args = ['--backend', backend, '--guard', 'none'];
+      t.match(await apply(lab, args), { exitCode: 0 });
       for (const table of ['filter', 'mangle']) await iptables(lab, backend, `-t ${table} -I FORWARD 1 -i eni+ -m comment --comment rival -j ACCEPT`);
-      t.match(await apply(lab, ['--backend', backend]), { exitCode: 0, value: { answer: 'blocked' } });
+      const fought = await apply(lab, args);
+      t.match(fought, { exitCode: 0, value: { answer: 'blocked' } });
+      t.ok(fought.value.steps.length > 0);
       t.ok(await dies(lab, lab.pods.ordinary));
       for (const table of ['filter', 'mangle']) await iptables(lab, backend, `-t ${table} -D FORWARD -i eni+ -m comment --comment rival -j ACCEPT`);
       t.match(await remove(lab), { exitCode: 0, value: { problems: [], left: [] } });
@@ -144,9 +158,10 @@ t.test('auto writes where the kubelet does, a given backend is followed against 
       t.teardown(lab.remove);
       await iptables(lab, backend, `-t mangle -N ${hint}`);
       const dry = await apply(lab, ['--dry-run']);
-      t.same(new Set(dry.value.steps.map((step) => step.do === 'restore' && step.backend)), new Set([backend]), `${hint} in ${backend}`);
+      t.same(new Set(restoresOf(dry.value.steps).map((step) => step.backend)), new Set([backend]), `${hint} in ${backend}`);
+      t.same(scriptsOf(dry.value.steps), [guardScript]);
       if (hint === 'KUBE-KUBELET-CANARY') continue;
-      t.match(await apply(lab, ['--backend', other]), { exitCode: 0 });
+      t.match(await apply(lab, ['--backend', other, '--guard', 'none']), { exitCode: 0 });
       await iptables(lab, other, `-C FORWARD -i eni+ -d ${imds.ipv4} -j DROP`);
       t.notMatch(await saved(lab, backend), '169.254.169.254', `nothing of it in ${backend}`);
       t.ok(await dies(lab, lab.pods.ordinary));

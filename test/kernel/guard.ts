@@ -79,6 +79,38 @@ export async function nft(lab: Node, script: string): Promise<void> {
   if (exitCode !== 0) throw new Error(`nft: exit ${exitCode}: ${stderr}`);
 }
 
+/** What `apply` writes with nft, byte for byte. */
+export const guardScript = `table inet imds-guard {
+  set clients4 {
+    type ifname . ipv4_addr
+    size 1024
+    flags dynamic,timeout
+    timeout 1h
+  }
+  set clients6 {
+    type ifname . ipv6_addr
+    size 1024
+    flags dynamic,timeout
+    timeout 1h
+  }
+  chain count {
+    type filter hook prerouting priority -350; policy accept;
+    ip daddr 169.254.169.254 tcp dport 80 update @clients4 { iifname . ip saddr counter }
+    ip6 daddr fd00:ec2::254 tcp dport 80 update @clients6 { iifname . ip6 saddr counter }
+  }
+  chain forward {
+    type filter hook forward priority -200; policy accept;
+    ip daddr 169.254.169.254 counter drop
+    ip6 daddr fd00:ec2::254 counter drop
+  }
+}
+`;
+
+/** The backends and families that were written to with iptables, and the scripts that nft ran. */
+export const restoresOf = (steps: readonly Step[]): readonly { readonly family: Family; readonly backend: Backend }[] =>
+  steps.flatMap((step) => (step.do === 'restore' ? [{ family: step.family, backend: step.backend }] : []));
+export const scriptsOf = (steps: readonly Step[]): readonly string[] => steps.flatMap((step) => (step.do === 'nft' ? [step.script] : []));
+
 export const programOf = (family: Family, backend: Backend): string => `${family === 'ipv4' ? 'iptables' : 'ip6tables'}-${backend}`;
 
 /** A line of iptables as an administrator types it: `iptables-legacy -t mangle -A …`. */
@@ -106,13 +138,17 @@ const bare = (text: string): string =>
 
 /**
  * Every rule of the node, byte for byte: both backends, both families, every nft table. With handles, so that a rule which
- * was deleted and written again is another one.
+ * was deleted and written again is another one. Without what packets leave behind: counts, and who asked for IMDS.
  */
 export async function world(lab: Node): Promise<string> {
   const saves = backends.flatMap((backend) => families.map(async (family) => `${backend} ${family}\n${await saved(lab, backend, family)}`));
   const [listed, ...parts] = await Promise.all([must(lab, 'nft', '-a', 'list', 'ruleset'), ...saves]);
-  return [...parts, listed.replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0')].join('');
+  return [...parts, untouched(listed)].join('');
 }
+
+/** A listing as it was before any packet came. */
+const untouched = (listed: string): string =>
+  listed.replaceAll(/(\tset clients[46] \{[^{}]*?)\t\telements = \{[^{}]*\}\n/g, '$1').replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0');
 
 /** The same without handles, and without the empty tables and kernel chains that iptables-nft makes when it writes. */
 export async function rules(lab: Node): Promise<string> {
@@ -127,7 +163,7 @@ export async function rules(lab: Node): Promise<string> {
     }
   }
   const tables = (await must(lab, 'nft', 'list', 'tables')).split('\n').filter((line) => !/^table ip6? (raw|mangle|nat|filter|security)$/.test(line) && line !== '');
-  for (const table of tables) parts.push((await must(lab, 'nft', 'list', ...table.split(' '))).replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0'));
+  for (const table of tables) parts.push(untouched(await must(lab, 'nft', 'list', ...table.split(' '))));
   return parts.join('\n');
 }
 

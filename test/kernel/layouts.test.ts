@@ -1,7 +1,7 @@
 // The two layouts and the two actions: each alone, and from one to the other and back.
 import t from 'tap';
 import { makeLab } from '../lab/lab.ts';
-import { apply, backends, check, dies, expected, families, fates, foreign, guard, imds, iptables, must, nft, passes, remove, restore, rules, saved, world } from './guard.ts';
+import { apply, backends, check, dies, expected, families, fates, foreign, guard, guardScript, imds, iptables, must, nft, passes, remove, restore, rules, saved, world } from './guard.ts';
 import { without } from './surroundings.ts';
 
 t.setTimeout(120_000);
@@ -15,7 +15,7 @@ for (const backend of backends) {
     const pods = Object.values(lab.pods);
     for (const table of Object.values(foreign('ipv4'))) await restore(lab, backend, table);
     const before = await rules(lab);
-    const chain = ['--backend', backend, '--layout', 'chain'];
+    const chain = ['--backend', backend, '--layout', 'chain', '--guard', 'none'];
     const live = await lab.openLive(lab.pods.branch);
     t.match(await apply(lab, chain), { exitCode: 0, value: { answer: 'blocked', problems: [] } });
     for (const family of families) {
@@ -57,8 +57,9 @@ for (const backend of backends) {
     t.teardown(lab.remove);
     const pods = Object.values(lab.pods);
     const apply1 = async (layout: string): Promise<void> => {
-      t.match(await apply(lab, ['--backend', backend, '--layout', layout]), { exitCode: 0, value: { answer: 'blocked', problems: [] } }, layout);
-      t.same((await apply(lab, ['--backend', backend, '--layout', layout])).value.steps, [], `${layout}, again`);
+      const args = ['--backend', backend, '--guard', 'none', '--layout', layout];
+      t.match(await apply(lab, args), { exitCode: 0, value: { answer: 'blocked', problems: [] } }, layout);
+      t.same((await apply(lab, args)).value.steps, [], `${layout}, again`);
     };
     await apply1('documented');
     const documented = await rules(lab);
@@ -130,8 +131,13 @@ t.test('--action reject refuses at once', async (t) => {
     t.match(await lab.request(lab.pods.ordinary), { fate: 'refused', code: 'ECONNREFUSED' });
   });
 
-  await t.test('with action drop again the table goes, and with remove', async (t) => {
-    t.match(await apply(lab), { exitCode: 0, value: { answer: 'blocked' } });
+  await t.test('with action drop again the table drops, with guard none it goes, and with remove', async (t) => {
+    const dropping = await apply(lab);
+    t.match(dropping, { exitCode: 0, value: { answer: 'blocked' } });
+    t.same(dropping.value.steps, [{ do: 'nft', script: `delete table inet imds-guard\n${guardScript}`, because: ['table inet imds-guard is not as it should be'] }]);
+    t.notMatch(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'), 'reject');
+    t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
+    t.match(await apply(lab, ['--guard', 'none']), { exitCode: 0, value: { answer: 'blocked', steps: [{ do: 'nft', script: 'delete table inet imds-guard\n' }] } });
     t.notMatch(await must(lab, 'nft', 'list', 'tables'), OTHER_TABLE);
     t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
     t.match(await apply(lab, reject), { exitCode: 0 });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import t from 'tap';
 import { type Lab, makeLab } from '../lab/lab.ts';
-import { answersOf, apply, backends, check, dies, expected, families, fates, guard, imds, iptables, must, nft, passes, programOf, remove, rules, saved, targetOf, world } from './guard.ts';
+import { answersOf, apply, backends, check, dies, expected, families, fates, guard, guardScript, imds, iptables, must, nft, passes, programOf, remove, restoresOf, rules, saved, scriptsOf, targetOf, world } from './guard.ts';
 import { among, nobody, rootByName, without } from './surroundings.ts';
 
 t.setTimeout(150_000);
@@ -26,13 +26,16 @@ t.test('programs that are missing', async (t) => {
     t.equal(await world(lab), clean);
   });
 
-  t.match(await apply(lab), { exitCode: 0 });
+  t.match(await apply(lab, ['--guard', 'none']), { exitCode: 0 });
 
   await t.test('nft alone: blocked where that is proved all the same, and what was not read is said', async (t) => {
     const checked = await check(lab, [], without('nft'));
     t.match(checked, { exitCode: 0, value: { answer: 'blocked' } });
     t.match(checked.value.assumed.join('\n'), /native nftables tables were not read: nft is not installed/);
-    t.match(await apply(lab, [], without('nft')), { exitCode: 0, value: { steps: [], problems: [] } });
+    const applied = await apply(lab, [], without('nft'));
+    t.match(applied, { exitCode: 0, value: { steps: [], problems: [] } });
+    t.match(applied.value.assumed.join('\n'), /table inet imds-guard was not written: it takes nft/);
+    t.notMatch((await apply(lab, ['--guard', 'none'], without('nft'))).value.assumed.join('\n'), /table inet imds-guard/, 'nobody misses what nobody wants');
   });
 
   await t.test('nft, and the proof hangs on what it would show', async (t) => {
@@ -74,6 +77,7 @@ mount --bind /run/old /usr/sbin`);
   t.match(applied, { exitCode: 0, value: { answer: 'blocked', problems: [] } });
   t.same(new Set(applied.value.steps.map((step) => step.do === 'restore' && step.backend)), new Set(['legacy']));
   t.match(applied.value.assumed.join('\n'), /nft is not installed/);
+  t.match(applied.value.assumed.join('\n'), /table inet imds-guard was not written: it takes nft/);
   t.match(await saved(lab, 'legacy'), '169.254.169.254');
   t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
   t.same((await apply(lab, [], old)).value.steps, []);
@@ -107,7 +111,7 @@ t.test('without rights', async (t) => {
 t.test('the xtables lock', async (t) => {
   const lab = await makeLab({ pods: { ordinary: 'eni' } });
   t.teardown(lab.remove);
-  const legacy = ['--backend', 'legacy'];
+  const legacy = ['--backend', 'legacy', '--guard', 'none'];
 
   await t.test('held for ever: busy, nothing changed, the exit is by what is there', async (t) => {
     await must(lab, 'touch', '/run/xtables.lock');
@@ -120,8 +124,13 @@ t.test('the xtables lock', async (t) => {
     t.match(await guard(lab, ['apply', ...legacy, '--lock-wait', '0']), { exitCode: 1, stdout: /^failed: .*xtables lock/m }, '0 is no eternity');
     t.equal(await world(lab), before);
     t.match(await check(lab), { exitCode: 1 }, 'check needs no lock');
-    t.match(await apply(lab, ['--backend', 'nft']), { exitCode: 0 }, 'nor does the other backend');
+    t.match(await apply(lab, ['--backend', 'nft', '--guard', 'none']), { exitCode: 0 }, 'nor does the other backend');
     t.match(await apply(lab, [...legacy, '--lock-wait', '0']), { exitCode: 0, value: { answer: 'blocked', problems: [/lock/, /lock/, /lock/, /lock/] } }, 'blocked by what stands there: exit 0, and the problem is told');
+    t.match(await remove(lab), { exitCode: 0 });
+    const guarded = await apply(lab, ['--backend', 'legacy', '--lock-wait', '0']);
+    t.match(guarded, { exitCode: 0, value: { answer: 'blocked', problems: [/lock/, /lock/, /lock/, /lock/] } }, 'nor does the guard table');
+    t.same(scriptsOf(guarded.value.steps), [guardScript]);
+    t.ok(await dies(lab, lab.pods.ordinary));
     await release();
     t.match(await remove(lab), { exitCode: 0 });
   });
@@ -176,16 +185,17 @@ for (const family of families) {
     t.match(await remove(lab, [], without('nft')), { exitCode: 2, value: { problems: [/only nft can show/, /only nft can show/] } });
     t.notMatch(await must(lab, 'nft', 'list', 'table', ip, 'mangle'), 'imds-guard');
 
-    const applied = await apply(lab);
+    const byRules = ['--guard', 'none'];
+    const applied = await apply(lab, byRules);
     t.equal(targetOf(applied.value, name).answer, 'blocked');
     const before = await world(lab);
-    await apply(lab);
+    t.same((await apply(lab, byRules)).value.steps, []);
     t.equal(await world(lab), before, 'a second apply leaves the same bytes: what is there is seen by nft');
 
     for (const table of ['filter', 'mangle']) await nft(lab, `insert rule ${ip} ${table} FORWARD iifname "eni*" accept\n`);
     t.equal(targetOf((await check(lab)).value, name).answer, 'open');
     t.ok(await passes(lab, pod, over));
-    t.equal(targetOf((await apply(lab)).value, name).answer, 'blocked', 'positions are taken here, too');
+    t.equal(targetOf((await apply(lab, byRules)).value, name).answer, 'blocked', 'positions are taken here, too');
     t.ok(await dies(lab, pod, over));
 
     // iptables cannot delete what stands below a rule that it cannot read. It has to be told, and nothing may be lost by it.
@@ -222,7 +232,8 @@ t.test('IPv6', async (t) => {
     for (const backend of backends) {
       const applied = await apply(lab, ['--backend', backend], none);
       t.match(applied, { exitCode: 0, value: { answer: 'blocked', problems: [] } });
-      t.ok(applied.value.steps.every((step) => step.do === 'restore' && step.family === 'ipv4'));
+      t.same(new Set(restoresOf(applied.value.steps).map((step) => step.family)), new Set(['ipv4']));
+      t.same(scriptsOf(applied.value.steps), [guardScript], 'a table inet holds the words of both, whatever the kernel has');
       t.same(applied.value.targets.filter((target) => target.family === 'ipv6'), []);
       t.match(applied.value.assumed.join('\n'), /this kernel has no IPv6/);
       t.match(await remove(lab), { exitCode: 0 });
