@@ -18,7 +18,7 @@ t.test('the report as JSON', async (t) => {
     const report = check([file]);
     t.match(report, { answer, targets: Array, collateral: Array, assumed: Array });
     t.ok(Object.hasOwn(REASONS, report.reason), report.reason);
-    t.same(Object.keys(report).sort(), ['answer', 'assumed', 'collateral', 'reason', 'targets']);
+    t.same(Object.keys(report).sort(), ['answer', 'assumed', 'collateral', ...(answer === 'blocked' ? ['path'] : []), 'reason', 'targets']);
     for (const target of report.targets) {
       t.match(target, { name: /^\S+ ipv[46]$/, family: /^ipv[46]$/, interface: String, answer: /^(blocked|open|unknown)$/, established: /^(blocked|open|unknown)$/ });
       t.equal(REASONS[target.reason].answer, target.answer, 'the reason is one of that answer');
@@ -27,6 +27,7 @@ t.test('the report as JSON', async (t) => {
     t.ok(evidence in report.targets[0]!, evidence);
     t.equal(run(['check', '--from', file, '--output', 'json']).stdout, run(['check', '--from', file, '--output', 'json']).stdout, 'same input, same bytes');
   }
+  t.same(check([blocked]).path, [{ backend: 'nft', family: 'ip', table: 'filter', chain: 'FORWARD' }], 'the chains that a packet enters');
   t.match(check([blocked]).targets[0], { proof: [{ backend: 'nft', table: 'filter', chain: 'FORWARD', number: 1, rule: '-A FORWARD -d 169.254.169.254/32 -j DROP' }] });
   t.match(check([open]).targets[0], { witness: { packet: { in: /^eni/, destination: '169.254.169.254', destinationPort: 80, protocol: 6, state: 'NEW' }, path: [{ hook: 'forward', chain: 'FORWARD', rules: [{ number: 1, does: 'accept' }] }] } });
   t.match(check([unknown]).targets[0], { reason: 'DependsOnState', doubts: [{ why: /ipset pods/, rule: { chain: 'FORWARD', number: 1 } }] });
@@ -98,6 +99,18 @@ t.test('the rules are what iptables-restore takes', { skip: restores ? false : '
     }
   t.equal(run(['rules']).stdout, run(['rules', '--family', 'ipv4']).stdout);
   t.match(JSON.parse(run(['rules', '--output', 'json']).stdout), { ipv4: /169\.254\.169\.254\/32/, ipv6: /fd00:ec2::254\/128/, rules: Array });
+});
+
+const runsNft = spawnSync('unshare', ['-rn', 'nft', '--check', '-f', '-'], { input: 'add table inet tried\n' }).status === 0;
+t.test('and the guard table is what nft takes', { skip: runsNft ? false : 'NO nft in namespaces here' }, async (t) => {
+  const scriptOf = (...args: readonly string[]): string | undefined => (JSON.parse(run(['rules', '--output', 'json', ...args]).stdout) as { nft?: string }).nft;
+  t.same([scriptOf('--guard', 'none'), scriptOf('--guard', 'watched')], [undefined, undefined], 'there is none where nobody writes one, or the daemon does');
+  t.equal(scriptOf('--guard', 'plain'), scriptOf());
+  for (const [script, ends] of [[scriptOf(), 'counter drop'], [scriptOf('--action', 'reject'), 'reject with tcp reset']] as const) {
+    t.ok(script?.includes(`ip daddr 169.254.169.254 ${ends === 'counter drop' ? '' : 'meta l4proto tcp counter '}${ends}\n`), script);
+    const { status, stderr } = spawnSync('unshare', ['-rn', 'nft', '--check', '-f', '-'], { input: script ?? '', encoding: 'utf8' });
+    t.same({ status, stderr }, { status: 0, stderr: '' });
+  }
 });
 
 t.test('the rules that are printed are judged to block', async (t) => {

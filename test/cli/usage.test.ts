@@ -10,6 +10,7 @@ interface Mistake {
   readonly args: readonly string[];
   readonly says: RegExp;
   readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string;
 }
 const mistakes: readonly Mistake[] = [
   { args: [], says: /a command is needed: apply, check/ },
@@ -46,6 +47,23 @@ const mistakes: readonly Mistake[] = [
   { args: ['check', '--from', good, '--config', config('text.yaml', 'interfaces: eni+')], says: /interfaces `eni\+`: expected Array/ },
   { args: ['check', '--from', good, '--config', config('choice.yaml', 'layout: chains')], says: /layout `chains` is none of documented, chain/ },
   { args: ['check', '--from', good, '--config', '/no/such/config'], says: /config file \/no\/such\/config cannot be read/ },
+  ...([
+    ['interfacs: [eni+]', /standard input: unknown key interfacs; did you mean interfaces\?/],
+    ['{"interfaces": ["eni+"', /standard input: not YAML or JSON/],
+    [': : [', /standard input: not YAML or JSON/],
+    ['- eni+', /standard input: a list of `key: value` was expected/],
+    ['"eni+"', /standard input: a list of `key: value` was expected/],
+    ['{"guard": "owned"}', /standard input: guard `owned` is none of auto, plain, none, watched/],
+    ['\0\xff', /standard input: /],
+  ] as const).map(([input, says]): Mistake => ({ args: ['check', '--from', good, '--config', '-'], input, says })),
+  { args: ['apply', '--guard', 'owned'], says: /guard.*"owned".*"auto", "plain", "none", "watched"/ },
+  { args: ['apply', '--guard'], says: /--guard takes a value|guard/ },
+  { args: ['check', '--from', good, '--guard', 'none'], says: /guard/ },
+  { args: ['remove', '--guard', 'none'], says: /guard/ },
+  ...['apply', 'rules', 'watch'].map((command): Mistake => ({ args: [command, '--action', 'reject', '--guard', 'none'], says: /action reject and guard none do not go together: .*REJECT in mangle$/m })),
+  { args: ['apply', '--action', 'reject', '--config', config('none.yaml', 'guard: none')], says: /action reject and guard none do not go together/ },
+  { args: ['apply', '--guard', 'none'], env: { IMDS_GUARD_ACTION: 'reject' }, says: /action reject and guard none do not go together/ },
+  { args: ['rules'], env: { IMDS_GUARD_GUARD: 'all' }, says: /the environment: guard `all` is none of auto, plain, none, watched/ },
   { args: ['check', '--from', good, '--port', '17000'], says: /port/ },
   { args: ['watch', '--from', good], says: /from/ },
   { args: ['watch', '--port', '10250'], says: /port `10250` is the port of kubelet on EKS nodes/ },
@@ -62,10 +80,11 @@ const mistakes: readonly Mistake[] = [
 ];
 
 t.test('a mistake is one line on stderr, exit 64, and nothing on stdout', async (t) => {
-  for (const { args, says, env } of mistakes) {
-    const { status, stdout, stderr } = run(args, env ? { env } : {});
-    t.match({ status, stdout, lines: stderr.split('\n').length, stderr }, { status: 64, stdout: '', lines: 2, stderr: /^imds-guard: / }, args.join(' '));
-    t.match(stderr, says, args.join(' '));
+  for (const { args, says, env, input } of mistakes) {
+    const { status, stdout, stderr } = run(args, { ...(env ? { env } : {}), ...(input === undefined ? {} : { input }) });
+    const asked = `${args.join(' ')}${input === undefined ? '' : ` < ${JSON.stringify(input)}`}`;
+    t.match({ status, stdout, lines: stderr.split('\n').length, stderr }, { status: 64, stdout: '', lines: 2, stderr: /^imds-guard: / }, asked);
+    t.match(stderr, says, asked);
   }
 });
 
@@ -83,8 +102,8 @@ t.test('help, version and completion', async (t) => {
 
 t.test('a file is weaker than the environment, and that than the command line', async (t) => {
   const yaml = config('good.yaml', 'interfaces: [fromfile+]\nbranchInterfaces: [branch+]\n');
-  const names = (args: readonly string[], env: Readonly<Record<string, string>> = {}): string[] =>
-    (JSON.parse(run(['check', '--from', good, '--output', 'json', ...args], { env }).stdout) as { targets: { name: string }[] }).targets.map(({ name }) => name);
+  const names = (args: readonly string[], env: Readonly<Record<string, string>> = {}, input = ''): string[] =>
+    (JSON.parse(run(['check', '--from', good, '--output', 'json', ...args], { env, input }).stdout) as { targets: { name: string }[] }).targets.map(({ name }) => name);
   t.same(names([]), ['eni+ ipv4', 'vlan+ ipv4'], 'defaults');
   t.same(names(['--config', yaml]), ['fromfile+ ipv4', 'branch+ ipv4']);
   t.same(names([], { IMDS_GUARD_CONFIG: yaml }), ['fromfile+ ipv4', 'branch+ ipv4']);
@@ -92,6 +111,11 @@ t.test('a file is weaker than the environment, and that than the command line', 
   t.same(names(['--config', yaml, '--interface', 'fromflag+', '--interface=second+'], { IMDS_GUARD_INTERFACES: 'fromenv+' }), ['fromflag+ ipv4', 'second+ ipv4', 'branch+ ipv4']);
   t.same(names(['--config', config('json.json', '{"interfaces": ["json+"]}')]), ['json+ ipv4', 'vlan+ ipv4'], 'JSON is YAML');
   t.same(names(['--config', config('empty.yaml', '')]), ['eni+ ipv4', 'vlan+ ipv4'], 'an empty file decides nothing');
+  t.same(names(['--config', '-'], {}, 'interfaces: [piped+] # YAML\n'), ['piped+ ipv4', 'vlan+ ipv4'], 'from standard input');
+  t.same(names(['--config', '-'], {}, '{"interfaces":["piped+"],"branchInterfaces":["b+"]}'), ['piped+ ipv4', 'b+ ipv4'], 'as JSON');
+  t.same(names(['--config', '-', '--interface', 'fromflag+'], { IMDS_GUARD_BRANCH_INTERFACES: 'fromenv+' }, '{"interfaces":["piped+"],"branchInterfaces":["b+"]}'), ['fromflag+ ipv4', 'fromenv+ ipv4'], 'and weaker all the same');
+  for (const input of ['', '\n', '# only a comment\n', '---\n', '{}', 'null']) t.same(names(['--config', '-'], {}, input), ['eni+ ipv4', 'vlan+ ipv4'], `${JSON.stringify(input)} decides nothing`);
+  t.same(names([], { IMDS_GUARD_CONFIG: '-' }, 'interfaces: [piped+]'), ['piped+ ipv4', 'vlan+ ipv4'], 'where the variable says so');
   t.same(names([], { IMDS_GUARD_SERVICE_HOST: '10.0.0.1', IMDS_GUARD_PORT: 'tcp://10.0.0.1:80' }), ['eni+ ipv4', 'vlan+ ipv4'], 'variables that Kubernetes makes are none of ours');
 });
 
