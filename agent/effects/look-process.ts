@@ -6,6 +6,8 @@ export interface LookSources {
   /** What starts this program: its file, and arguments before the command. */
   readonly self: readonly [file: string, ...args: readonly string[]];
   readonly path: string | undefined;
+  /** Whether this process keeps the guard table; otherwise the look writes a plain one. */
+  readonly keepsGuard: boolean;
 }
 
 /**
@@ -14,10 +16,10 @@ export interface LookSources {
  * same reason it is not started by execa as every other program is, which would cost the daemon 7 MiB for good.
  * Never rejects.
  */
-export const lookInProcess = ({ self: [program, ...args], path }: LookSources) =>
+export const lookInProcess = ({ self: [program, ...args], path, keepsGuard }: LookSources) =>
   async (role: Role, settings: Settings, signal: AbortSignal): Promise<Look> => {
     const command = role === 'watching' ? 'apply' : 'check';
-    const guard: Settings['guard'] = settings.guard === 'none' ? 'none' : 'watched';
+    const guard: Settings['guard'] = settings.guard === 'none' ? 'none' : keepsGuard ? 'watched' : 'plain';
     // Each of its programs has its own time-out; this is for a process that hangs by itself.
     const timeoutMs = 1000 * (60 + 4 * (settings.timeoutSeconds + settings.lockWaitSeconds));
     const ended = await run(program, [...args, command, '--output', 'json', '--config', '-'], JSON.stringify({ ...settings, guard }), path, AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]));

@@ -21,22 +21,25 @@ export class Repairs {
     this.ledger = ledger;
   }
 
-  keepGuard(settings: Settings): void {
+  keepGuard(settings: Settings): GuardStatus {
     const before = this.guardStatus;
     this.guardStatus = this.needs.guard.keep(settings);
-    if (before.state === this.guardStatus.state && before.because === this.guardStatus.because) return;
     const { state, because } = this.guardStatus;
+    if (before.state === state && before.because === because) return this.guardStatus;
     this.needs.log(state === 'absent' && settings.guard !== 'none' ? 'warn' : 'info', `guard table: ${state}`, { because });
+    return this.guardStatus;
   }
 
   /** Somebody deleted or changed a table of ours. */
   guardTouched(tables: readonly string[], who: () => Culprit, settings: Settings, own: Iterable<OwnRule>): void {
+    // It was somebody else's: perhaps it can be ours now.
+    if (this.guardStatus.state === 'absent') return void this.keepGuard(settings);
     const startMs = this.needs.clock.now();
     const couldHavePassed = this.othersStand(own) ? 'unknown' : 'yes';
-    this.keepGuard(settings);
+    const { state } = this.keepGuard(settings);
     const backMs = this.needs.clock.now();
     const entry = this.enter(tables.map((table) => `nft inet ${table}`), who(), couldHavePassed, startMs);
-    if (this.guardStatus.state !== 'absent') this.restored([entry], backMs);
+    if (state !== 'absent') this.restored([entry], backMs);
   }
 
   /**

@@ -53,7 +53,7 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
     {
       clock: systemClock,
       log: (level, message, fields) => log.event(level, message, fields),
-      look: lookInProcess({ self: daemon.self, path: env['PATH'] }),
+      look: lookInProcess({ self: daemon.self, path: env['PATH'], keepsGuard: keeper !== undefined }),
       guard: keeper ?? noGuard(String(netlink)),
       rules,
       culprit: (name, pid) => culpritOf(name, pid, { pidsAreTheKernels: pids.ours }),
@@ -80,7 +80,7 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
     if (pid === undefined || comm === undefined || !pids.ours || !op?.startsWith('xt_') || (family !== 'ipv4' && family !== 'ipv6')) return;
     // Records are of every network namespace of the machine: only who is seen in ours is named.
     if (isInOurNetwork(pid)) watcher.onLegacyWrite(culpritOf(comm, pid, { pidsAreTheKernels: true }));
-  });
+  }).catch((error: unknown) => ({ state: 'absent', because: messageOf(error) }) as const);
   known.audit = { state: audit.state, ...(audit.because === undefined ? {} : { because: audit.because }) };
   if (audit.state === 'read') closing.push(() => audit.close());
   const stopped = new Promise<void>((stop) => {
@@ -103,7 +103,7 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
 
   /** Watches, or stands by until whoever does is gone. */
   async function stand(serving = false): Promise<void> {
-    const lock = await takeLock();
+    const lock = await takeLock().catch((error: unknown) => ({ held: false, squatter: true, because: `whether there is another instance cannot be asked: ${messageOf(error)}`, leave: () => {} }) as const);
     if (lock.held) closing.push(() => lock.release());
     else closing.push(() => lock.leave());
     if (!lock.held && !lock.squatter) {
@@ -115,7 +115,7 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
       await lock.whenFree;
       return stand(served);
     }
-    if (!lock.held) log.event('warn', `somebody holds our name who may not keep rules, so we watch all the same: ${lock.because}`, {});
+    if (!lock.held) log.event('warn', `watching without the lock: ${lock.because}`, {});
     // At the start a port that cannot be had is a mistake in the settings; later it must not keep us from our work.
     if (!serving && stoodBy) void serveInTheEnd();
     else if (!serving) await serve();

@@ -2,7 +2,7 @@ import t, { type Test } from 'tap';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { startDaemon, type Daemon, type DaemonOptions } from '../lab/daemon.ts';
 import { makeLab, type Lab } from '../lab/lab.ts';
-import { dies, iptables, must, nft, passes, saved } from '../kernel/guard.ts';
+import { dies, iptables, must, nft, passes, program, saved } from '../kernel/guard.ts';
 import { among, nobody, without } from '../kernel/surroundings.ts';
 
 async function makeNode(t: Test) {
@@ -137,6 +137,15 @@ t.test('without nft: the daemon needs none', async (t) => {
   t.match(await daemon.status(), { guard: { state: 'owned-persistent' }, provedBlocked: true });
   await must(lab, 'nft', 'flush', 'ruleset');
   await daemon.until(({ msg }) => msg === 'restored');
+  t.ok(await dies(lab, lab.pods.ordinary));
+});
+
+t.test('where libc cannot be called (a file system mounted noexec, musl): it looks every half minute, and apply writes the table', async (t) => {
+  const lab = await makeNode(t);
+  const daemon = start(t, lab, [], { before: among(`mount --bind /dev/null ${program.replace(/imds-guard$/, 'koffi.node')}`) });
+  await daemon.ready();
+  t.match(await daemon.status(), { events: { state: 'polling', because: /./ }, guard: { state: 'absent', because: /./ }, provedBlocked: true });
+  t.match(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'), /169\.254\.169\.254 counter .*drop/);
   t.ok(await dies(lab, lab.pods.ordinary));
 });
 
