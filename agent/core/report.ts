@@ -12,9 +12,9 @@ export interface Report {
   /** What was taken for granted, and what was not given. */
   readonly assumed: readonly string[];
   /**
-   * Every chain that a packet of some target enters, in any conntrack state: only where `blocked` was proved for all of them.
-   * Then each packet was followed to its end, and a change in a chain that is not here, nor led to by one that is, cannot
-   * change the answer.
+   * The chains that `blocked` rests on: every chain that a packet of some target enters, in any conntrack state, with any chain of
+   * equal priority first. Only where every state of every target is proved blocked, and packets that were translated into IMDS
+   * are too: then each was followed to its end, and no change of rules in another chain lets one through.
    */
   readonly path?: readonly PathChain[];
 }

@@ -5,7 +5,8 @@ import { detours } from './detours.ts';
 import type { Observed } from './observed.ts';
 import type { Answer, Reason } from './reasons.ts';
 import { worst } from './reasons.ts';
-import type { Collateral, DoubtReport, PathChain, Report, StateAnswers, TargetReport } from './report.ts';
+import { pathOf } from './path-chains.ts';
+import type { Collateral, DoubtReport, Report, StateAnswers, TargetReport } from './report.ts';
 import { placeText, ruleReport, witnessReport } from './rule-report.ts';
 import type { Settings } from './settings.ts';
 import { type State, type Target, anyStateQuestionOf, questionOf, targetsOf, trunkOf } from './targets.ts';
@@ -31,14 +32,9 @@ export function verdict(observed: Observed, settings: Settings): Report {
     targets,
     collateral: collateral(observed, settings, chains),
     assumed: [...assumed],
-    ...(answer === 'blocked' && entered.every((chains) => chains !== undefined) ? { path: pathOf(entered.flat()) } : {}),
+    ...(answer === 'blocked' && entered.every((chains) => chains !== undefined) ? { path: pathOf(entered.flat(), observed.nft) } : {}),
   };
 }
-
-/** Each chain once: a base chain is another object for each family, with the same place where it serves both. */
-const pathOf = (chains: readonly TracedChain[]): PathChain[] => [
-  ...new Map(chains.map(({ place, name }) => [`${place.backend} ${place.family} ${place.table} ${name}`, { backend: place.backend, family: place.family, table: place.table, chain: name }])).values(),
-];
 
 /** Every base chain a packet of the family may meet, from both backends and from native tables. */
 export function chainsOf(observed: Observed, family: Family): BaseChain[] {
@@ -53,6 +49,7 @@ class TargetVerdict {
   private readonly observed: Observed;
   private readonly podPatterns: readonly string[];
   private readonly assumed: string[] = [];
+  private judgedRouted: Judgement | undefined;
   constructor(target: Target, chains: readonly BaseChain[], observed: Observed, settings: Settings) {
     this.target = target;
     this.chains = chains;
@@ -71,7 +68,7 @@ class TargetVerdict {
     };
     const report = this.asReport(judgements.NEW, states);
     const failures = this.observed.failures.filter(({ family }) => family === 'both' || family === this.target.family);
-    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: failures.length > 0 ? [] : this.assumed, entered: enteredBy(Object.values(judgements)) };
+    return { report: failures.length > 0 ? withoutLooking(report, failures) : this.bypassed(this.detoured(report)), assumed: failures.length > 0 ? [] : this.assumed, entered: this.enteredBy(Object.values(judgements)) };
   }
 
   private judgements(): Readonly<Record<State, Judgement>> {
@@ -109,13 +106,25 @@ class TargetVerdict {
     }
   }
 
+  /** Undefined where not every packet in every state was followed to its end. */
+  private enteredBy(judgements: readonly Judgement[]): readonly TracedChain[] | undefined {
+    if (!judgements.every(isFollowed)) return undefined;
+    const followed = [...judgements, this.routed()];
+    return followed.every(isFollowed) ? followed.flatMap(({ entered }) => entered) : undefined;
+  }
+
+  /** Packets that came to be for IMDS before routing, by whatever rule and with whatever mark. */
+  private routed(): Judgement {
+    const routed = this.chains.filter(({ hook }) => hook !== 'prerouting');
+    return (this.judgedRouted ??= judge(routed, questionOf(this.target, 'NEW', undefined, this.podPatterns)));
+  }
+
   /** Where another destination is translated into IMDS, the drop has to stand after that: routed packets must meet it. */
   private detoured(report: TargetReport): TargetReport {
     if (report.answer !== 'blocked') return report;
     const ways = detours(this.observed, this.target.family);
     if (ways.length === 0) return report;
-    const routed = this.chains.filter(({ hook }) => hook !== 'prerouting');
-    if (judge(routed, questionOf(this.target, 'NEW', undefined, this.podPatterns)).answer === 'blocked') return report;
+    if (this.routed().answer === 'blocked') return report;
     const { name, family, interface: pattern, from, states, established } = report;
     const doubts = ways.map((rule): DoubtReport => ({ why: `translates another destination into IMDS: ${rule}` }));
     return { name, family, interface: pattern, from, states, established, answer: 'unknown', reason: 'ReachedByDetour', doubts };
@@ -132,11 +141,8 @@ class TargetVerdict {
   }
 }
 
-/** Undefined where not every packet in every state was followed to its end. */
-function enteredBy(judgements: readonly Judgement[]): readonly TracedChain[] | undefined {
-  const entered = judgements.map((judgement) => (judgement.answer === 'blocked' ? judgement.entered : undefined));
-  return entered.every((chains) => chains !== undefined) ? entered.flat() : undefined;
-}
+const isFollowed = (judgement: Judgement): judgement is Extract<Judgement, { answer: 'blocked' }> & { readonly entered: readonly TracedChain[] } =>
+  judgement.answer === 'blocked' && judgement.entered !== undefined;
 
 function withoutLooking(report: TargetReport, failures: Observed['failures']): TargetReport {
   const { name, family, interface: pattern, from } = report;
