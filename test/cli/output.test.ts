@@ -107,7 +107,7 @@ t.test('and the guard table is what nft takes', { skip: runsNft ? false : 'NO nf
   t.same([scriptOf('--guard', 'none'), scriptOf('--guard', 'watched')], [undefined, undefined], 'there is none where nobody writes one, or the daemon does');
   t.equal(scriptOf('--guard', 'plain'), scriptOf());
   for (const [script, ends] of [[scriptOf(), 'counter drop'], [scriptOf('--action', 'reject'), 'reject with tcp reset']] as const) {
-    t.ok(script?.includes(`ip daddr 169.254.169.254 ${ends === 'counter drop' ? '' : 'meta l4proto tcp counter '}${ends}\n`), script);
+    t.ok(script?.includes(`ip daddr 169.254.169.254 ${ends === 'counter drop' ? '' : 'meta l4proto tcp counter '}${ends}\n`), ends);
     const { status, stderr } = spawnSync('unshare', ['-rn', 'nft', '--check', '-f', '-'], { input: script ?? '', encoding: 'utf8' });
     t.same({ status, stderr }, { status: 0, stderr: '' });
   }
