@@ -14,8 +14,8 @@ export const apply: Command = async (context) => {
   const { settings } = context;
   const before = await context.observe();
   const wanted = desired(settings, before.patterns, before.families);
-  if (wanted.guard === 'reject' && before.nft === undefined && !before.failures.some(({ family }) => family === 'both')) {
-    throw new UsageError('--action reject needs nft, for iptables refuses REJECT in the mangle table: install nftables, or use --action drop');
+  if (wanted.guard === 'reject' && before.withoutNft !== undefined) {
+    throw new UsageError(`--action reject needs nft, for iptables refuses REJECT in the mangle table, and ${before.withoutNft}: install nftables, or use --action drop`);
   }
   const backend = backendFor(before, settings.backend);
   const first = plan(wanted, before, backend);
@@ -68,10 +68,14 @@ interface Done {
 
 function finish(context: Context, observed: Observed, done: Done): number {
   const judged = verdict(observed, context.settings);
-  const noGuard = !observed.nft && (context.settings.guard === 'auto' || context.settings.guard === 'plain');
-  const report = noGuard ? { ...judged, assumed: [...judged.assumed, `table inet ${GUARD_TABLE} was not written: it takes nft, which cannot be asked`] } : judged;
+  const report = { ...judged, assumed: [...judged.assumed, ...missingGuard(observed, context.settings)] };
   if (context.output === 'json') context.print(json({ ...done, ...report }));
   else if (context.output === 'npd') context.print(printed(report, 'npd'));
   else context.print(`${stepsText(done.steps, done.problems, done.dryRun)}${printed(report, 'text')}`);
   return EXIT[report.answer];
+}
+
+function missingGuard(observed: Observed, { guard }: Context['settings']): string[] {
+  const why = observed.withoutNft ?? (observed.nft ? undefined : 'it could not list what is there');
+  return why !== undefined && (guard === 'auto' || guard === 'plain') ? [`table inet ${GUARD_TABLE} was not written: it takes nft, and ${why}`] : [];
 }

@@ -1,6 +1,6 @@
 import { type BaseChain, type PacketClass, type TracedRule, describePacket, judge, intersectClass, pathsOf, pickOne, split, traceOne, type Packet, type Trace } from 'node-iptables';
 import { OWN_CHAIN, OWN_TAG } from './desired.ts';
-import { GUARD_TABLE } from './guard-table.ts';
+import { GUARD_TABLE, OWNED_GUARD_TABLE } from './guard-table.ts';
 import { IMDS_BLOCK } from './addresses.ts';
 import type { Observed } from './observed.ts';
 import type { Answer } from './reasons.ts';
@@ -39,7 +39,7 @@ export function explain(observed: Observed, settings: Settings): Explanation[] {
 
 /** Whether a rule is one that we write: in our table or chain, leading there, with our tag, or documented word for word. */
 export function isOurs({ rule, chain, table, backend }: RuleReport): boolean {
-  if ((backend === 'nft-native' && table === GUARD_TABLE) || chain === OWN_CHAIN) return true;
+  if ((backend === 'nft-native' && (table === GUARD_TABLE || table === OWNED_GUARD_TABLE)) || chain === OWN_CHAIN) return true;
   const withoutQuoted = rule.replace(/"(\\.|[^"\\])*"/g, '""');
   return OUR_TAG.test(withoutQuoted) || withoutQuoted.endsWith(`-j ${OWN_CHAIN}`) || DOCUMENTED.some((pattern) => pattern.test(rule));
 }

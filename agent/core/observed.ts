@@ -6,6 +6,8 @@ export interface Observed {
   readonly rulesets: readonly Ruleset[];
   /** Native nftables tables; undefined when nothing could list them. */
   readonly nft: NftRuleset | undefined;
+  /** Why no native table can be written here, in words; left out where nothing is known to be in the way. */
+  readonly withoutNft?: string;
   /** What should have been read and was not. Any of these keeps the answer from being more than unknown. */
   readonly failures: readonly Failure[];
   /** Ways past every rule. */

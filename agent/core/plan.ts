@@ -62,7 +62,7 @@ export function plan(desired: Desired, observed: Observed, backend: Backend, rec
 
 /** Where nft cannot list tables, it cannot write one either: the other layers stand by themselves. */
 function guardSteps(guard: Desired['guard'], observed: Observed): Step[] {
-  if (guard === 'watched' || !observed.nft) return [];
+  if (guard === 'watched' || !observed.nft || observed.withoutNft !== undefined) return [];
   if (guard === 'none') return withoutGuard(observed, `table inet ${GUARD_TABLE} is not wanted`);
   const there = guardTable(observed);
   if (there && guardStands(there, guard)) return [];
@@ -176,15 +176,19 @@ const restore = (family: Family, backend: Backend, table: string, lines: readonl
 function guardStands(table: NftTable, action: 'drop' | 'reject'): boolean {
   const wanted = guardChains(action);
   return (
-    table.dormant !== 'yes' &&
+    table.dormant === 'no' &&
+    table.flowtables.size === 0 &&
     table.chains.size === wanted.length &&
     Object.values(CLIENT_SETS).every(({ name }) => table.sets.has(name)) &&
     wanted.every(({ name, hook, priority, rules }) => {
       const chain = table.chains.get(name);
-      return chain?.hook === hook && chain.priority === priority && chain.policy === 'accept' && chain.rules.length === rules.length && chain.rules.every(({ text }, at) => text === rules[at]);
+      return chain?.type === 'filter' && chain.hook === hook && chain.priority === priority && chain.policy === 'accept' && chain.rules.length === rules.length && chain.rules.every(({ text }, at) => withoutCounts(text) === rules[at]);
     })
   );
 }
+
+/** `counter packets 7 bytes 420 drop`, where the table was read as text. */
+const withoutCounts = (text: string): string => text.replaceAll(/ packets \d+ bytes \d+/g, '');
 
 const tableNamed = (observed: Observed, name: string): NftTable | undefined => observed.nft?.tables.find((one) => one.family === 'inet' && one.name === name);
 const guardTable = (observed: Observed): NftTable | undefined => tableNamed(observed, GUARD_TABLE);

@@ -31,15 +31,15 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   const failures: Failure[] = [];
   const assumed: string[] = [];
   const vpcCni = cniPattern(sources.cniDirectory);
-  const [saved, chains, links, backend] = await Promise.all([
+  const [saved, { chains, withoutNft }, links, backend] = await Promise.all([
     Promise.all(present.flatMap((family) => (['nft', 'legacy'] as const).map((backend) => saveOf(sources.firewall, family, backend, failures, assumed)))),
-    listNft(sources.firewall, ['list chains; list flowtables'], failures, assumed),
+    listChains(sources.firewall, failures, assumed),
     readLinks(sources.print, sources.procNet),
     sources.forWriting && settings.backend === 'auto' ? hostBackend(sources.firewall) : undefined,
   ]);
   const rulesets = saved.filter((ruleset) => ruleset !== undefined);
   forgiveMissing(failures, assumed, rulesets);
-  const nft = chains && (await nativeTables(sources.firewall, chains, rulesets, failures, assumed));
+  const nft = chains && (await nativeTables(sources.firewall, chains, rulesets, failures));
   const patterns = [...(vpcCni ? [{ pattern: vpcCni, from: "the VPC CNI's configuration" }] : []), ...links.patterns];
   for (const { line, text } of nft?.unread ?? []) failures.push({ family: 'both', what: 'nft list', reason: 'CannotRead', message: `cannot read line ${line}: ${text.slice(0, 200)}` });
   const ways = [...(chains ? offPath(chains) : []), ...(nft ? offPath(nft) : [])];
@@ -50,6 +50,7 @@ export async function observeNode(sources: NodeSources, settings: Settings): Pro
   return {
     rulesets,
     nft,
+    ...(withoutNft === undefined ? {} : { withoutNft }),
     failures,
     bypasses: [
       ...ways.filter(({ redirects }) => redirects).map(({ place }) => place),
@@ -91,25 +92,28 @@ function forgiveMissing(failures: Failure[], assumed: string[], rulesets: readon
   }
 }
 
-async function listNft(firewall: Firewall, what: readonly string[], failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
+/** A kernel without nf_tables has no native tables; where nft is not installed, nobody knows. Neither can be written to. */
+async function listChains(firewall: Firewall, failures: Failure[], assumed: string[]): Promise<{ readonly chains: NftRuleset | undefined; readonly withoutNft?: string }> {
   try {
-    return parseNftJson(await firewall.nftList(what));
+    return { chains: parseNftJson(await firewall.nftList(['list chains; list flowtables'])) };
   } catch (error) {
     const failure = failureOf(error, 'both', 'nft list');
-    // A kernel without nf_tables has no native tables; a table that was listed a moment ago is another matter.
-    if (failure.kind === 'unsupported' && what[0]?.startsWith('list chains')) return parseNftJson('{"nftables": []}');
-    if (failure.kind === 'not-installed') assumed.push('native nftables tables were not read: nft is not installed; they cannot undo a drop, but may do anything else');
-    else failures.push(failure);
-    return undefined;
+    if (failure.kind === 'unsupported') return { chains: parseNftJson('{"nftables": []}'), withoutNft: 'this kernel has no nf_tables' };
+    if (failure.kind !== 'not-installed') {
+      failures.push(failure);
+      return { chains: undefined };
+    }
+    assumed.push('native nftables tables were not read: nft is not installed; they cannot undo a drop, but may do anything else');
+    return { chains: undefined, withoutNft: 'nft is not installed' };
   }
 }
 
 /** The rules of every native table that has a chain on some hook: not of those that iptables-nft already showed. */
-async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: readonly Ruleset[], failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
+async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: readonly Ruleset[], failures: Failure[]): Promise<NftRuleset | undefined> {
   const wanted = nativeOnly(chains, rulesets).tables.filter((table) => [...table.chains.values()].some((chain) => chain.hook !== undefined));
   if (wanted.length === 0) return { tables: [], unread: chains.unread };
   // One call each: nft 1.0.6 answers "No such file or directory" to two `list table` in one (measured).
-  const listed = await Promise.all(wanted.map((table) => listTable(firewall, table, failures, assumed)));
+  const listed = await Promise.all(wanted.map((table) => listTable(firewall, table, failures)));
   const read = listed.filter((one) => one !== undefined);
   if (read.length < listed.length) return undefined;
   return nativeOnly({ tables: read.flatMap(({ tables }) => tables), unread: [...chains.unread, ...read.flatMap(({ unread }) => unread)] }, rulesets);
@@ -120,14 +124,23 @@ async function nativeTables(firewall: Firewall, chains: NftRuleset, rulesets: re
  * whether the table is dormant, or bytes that are no text, where it breaks off with exit 0 (seen, 1.0.6). Its text is right:
  * the flags are taken from there, and the whole table where JSON broke off. Not told there either, nothing is proved by it.
  */
-async function listTable(firewall: Firewall, { family, name }: Pick<NftTable, 'family' | 'name'>, failures: Failure[], assumed: string[]): Promise<NftRuleset | undefined> {
-  const read = await listNft(firewall, [`list table ${family} ${name}`], failures, assumed);
+async function listTable(firewall: Firewall, { family, name }: Pick<NftTable, 'family' | 'name'>, failures: Failure[]): Promise<NftRuleset | undefined> {
+  const read = await jsonOf(firewall, family, name, failures);
   if (!read || (read.unread.length === 0 && read.tables.every(({ dormant }) => dormant !== 'unknown'))) return read;
   const text = await textOf(firewall, family, name);
   const same = text?.tables.find((table) => table.family === family && table.name === name);
   if (!text || !same) return read;
   if (read.unread.length > 0) return text;
   return { ...read, tables: read.tables.map((table) => ({ ...table, dormant: same.dormant, owned: same.owned })) };
+}
+
+async function jsonOf(firewall: Firewall, family: string, name: string, failures: Failure[]): Promise<NftRuleset | undefined> {
+  try {
+    return parseNftJson(await firewall.nftList([`list table ${family} ${name}`]));
+  } catch (error) {
+    failures.push(failureOf(error, 'both', 'nft list'));
+    return undefined;
+  }
 }
 
 async function textOf(firewall: Firewall, family: string, name: string): Promise<NftRuleset | undefined> {

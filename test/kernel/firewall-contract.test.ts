@@ -1,11 +1,13 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
+import { guardScript } from '../../agent/core/guard-table.ts';
 import { IptablesError } from '../../agent/node-iptables/src/errors.ts';
 import { ProcessFirewall, legacyTables, legacyTablesFile } from '../../agent/node-iptables/src/exec/index.ts';
 import { FakeFirewall } from '../../agent/node-iptables/src/fake/index.ts';
 import type { Firewall } from '../../agent/node-iptables/src/firewall.ts';
 import type { Backend } from '../../agent/node-iptables/src/model.ts';
+import { parseNftJson, parseNftText } from '../../agent/node-iptables/src/nft/index.ts';
 import { parseSave } from '../../agent/node-iptables/src/save/parse-save.ts';
 import { renderRuleset } from '../../agent/node-iptables/src/save/render.ts';
 import type { Family } from '../../agent/node-iptables/src/sets/address.ts';
@@ -237,30 +239,38 @@ function nftContract(within: Within, family: Family, drop: (last: number) => str
     await box.restore('*filter', `-D FORWARD ${drop(1)}`, 'COMMIT');
   });
 
-  within('our own table: the same script twice, its listing, then deleted', async (t, { firewall }) => {
-    const guard = lines(
-      'add table inet imds-guard',
-      'delete table inet imds-guard',
-      'table inet imds-guard {',
-      '\tchain forward {',
-      '\t\ttype filter hook forward priority -200; policy accept;',
-      '\t\tip daddr 169.254.169.254 meta l4proto tcp counter reject with tcp reset',
-      '\t\tip6 daddr fd00:ec2::254 counter drop',
-      '\t}',
-      '}',
-    );
-    await firewall.nftRun(guard);
-    await firewall.nftRun(guard);
-    t.strictSame(await listed(firewall, ['list', 'chains']), [GUARD_CHAIN]);
-    t.strictSame(await listed(firewall, ['list', 'table', 'inet', 'imds-guard']), [
+  within('our own table: its script once more in its place, its listings, then deleted', async (t, { firewall }) => {
+    const table = ['list', 'table', 'inet', 'imds-guard'];
+    await firewall.nftRun(guardScript('reject'));
+    await firewall.nftRun(guardScript('drop', true));
+    await refused(t, firewall.nftRun('create table inet imds-guard\n'), 'a second one of that name');
+    t.strictSame(await listed(firewall, ['list', 'chains']), GUARD_CHAINS);
+    t.strictSame(await listed(firewall, table), [
       { table: { family: 'inet', name: 'imds-guard' } },
-      GUARD_CHAIN,
-      guardRule(match('ip', '169.254.169.254'), { match: { op: '==', left: { meta: { key: 'l4proto' } }, right: 'tcp' } }, { counter: { packets: 0, bytes: 0 } }, { reject: { type: 'tcp reset' } }),
-      guardRule(match('ip6', 'fd00:ec2::254'), { counter: { packets: 0, bytes: 0 } }, { drop: null }),
+      guardSet('clients4', 'ipv4_addr'),
+      guardSet('clients6', 'ipv6_addr'),
+      ...GUARD_CHAINS,
+      guardRule('count', match('ip', '169.254.169.254'), TO_PORT_80, counted('ip', '@clients4')),
+      guardRule('count', match('ip6', 'fd00:ec2::254'), TO_PORT_80, counted('ip6', '@clients6')),
+      guardRule('forward', match('ip', '169.254.169.254'), { counter: { packets: 0, bytes: 0 } }, { drop: null }),
+      guardRule('forward', match('ip6', 'fd00:ec2::254'), { counter: { packets: 0, bytes: 0 } }, { drop: null }),
     ]);
+    t.equal(await firewall.nftText(table), GUARD_TEXT);
+    t.equal(await firewall.nftText([table.join(' ')]), GUARD_TEXT, 'as one argument');
+    const [byText, byJson] = [parseNftText(await firewall.nftText(table)), parseNftJson(await firewall.nftList(table))].map(({ tables }) => tables[0]!);
+    t.strictSame([...byText!.chains.values()].flatMap(({ rules }) => rules.map(({ text }) => text.replace(' packets 0 bytes 0', ''))), [...byJson!.chains.values()].flatMap(({ rules }) => rules.map(({ text }) => text)));
     await firewall.nftRun('delete table inet imds-guard\n');
     t.strictSame(await listed(firewall, ['list', 'tables']), []);
     await refused(t, firewall.nftRun('delete table inet imds-guard\n'), 'a second delete');
+    t.equal(await kindOf(firewall.nftText(table)), 'refused');
+  });
+
+  within('our own table with resets', async (t, { firewall }) => {
+    await firewall.nftRun(guardScript('reject'));
+    t.strictSame((await listed(firewall, ['list', 'table', 'inet', 'imds-guard'])).filter((item) => JSON.stringify(item).includes('reject')), [
+      guardRule('forward', match('ip', '169.254.169.254'), OVER_TCP, { counter: { packets: 0, bytes: 0 } }, { reject: { type: 'tcp reset' } }),
+      guardRule('forward', match('ip6', 'fd00:ec2::254'), OVER_TCP, { counter: { packets: 0, bytes: 0 } }, { reject: { type: 'tcp reset' } }),
+    ]);
   });
 
   within('a script lands as a whole or not at all', async (t, { firewall }) => {
@@ -330,9 +340,43 @@ const REFUSED = (absent: string): readonly string[] => [
   'COMMIT ',
 ];
 
-const GUARD_CHAIN = { chain: { family: 'inet', table: 'imds-guard', name: 'forward', type: 'filter', hook: 'forward', prio: -200, policy: 'accept' } };
+const guardChain = (name: string, hook: string, prio: number): object => ({ chain: { family: 'inet', table: 'imds-guard', name, type: 'filter', hook, prio, policy: 'accept' } });
+const GUARD_CHAINS = [guardChain('count', 'prerouting', -350), guardChain('forward', 'forward', -200)];
+const guardSet = (name: string, address: string): object => ({ set: { family: 'inet', name, table: 'imds-guard', type: ['ifname', address], size: 1024, flags: ['timeout'], timeout: 3600 } });
 const match = (protocol: string, right: string): object => ({ match: { op: '==', left: { payload: { protocol, field: 'daddr' } }, right } });
-const guardRule = (...expr: object[]): object => ({ rule: { family: 'inet', table: 'imds-guard', chain: 'forward', expr } });
+const TO_PORT_80 = { match: { op: '==', left: { payload: { protocol: 'tcp', field: 'dport' } }, right: 80 } };
+const OVER_TCP = { match: { op: '==', left: { meta: { key: 'l4proto' } }, right: 'tcp' } };
+const counted = (protocol: string, set: string): object => ({ set: { op: 'update', elem: { concat: [{ meta: { key: 'iifname' } }, { payload: { protocol, field: 'saddr' } }] }, set, stmt: [{ counter: null }] } });
+const guardRule = (chain: string, ...expr: object[]): object => ({ rule: { family: 'inet', table: 'imds-guard', chain, expr } });
+/** As nft 1.0.6 lists it. */
+const GUARD_TEXT = `table inet imds-guard {
+\tset clients4 {
+\t\ttype ifname . ipv4_addr
+\t\tsize 1024
+\t\tflags dynamic,timeout
+\t\ttimeout 1h
+\t}
+
+\tset clients6 {
+\t\ttype ifname . ipv6_addr
+\t\tsize 1024
+\t\tflags dynamic,timeout
+\t\ttimeout 1h
+\t}
+
+\tchain count {
+\t\ttype filter hook prerouting priority -350; policy accept;
+\t\tip daddr 169.254.169.254 tcp dport 80 update @clients4 { iifname . ip saddr counter }
+\t\tip6 daddr fd00:ec2::254 tcp dport 80 update @clients6 { iifname . ip6 saddr counter }
+\t}
+
+\tchain forward {
+\t\ttype filter hook forward priority -200; policy accept;
+\t\tip daddr 169.254.169.254 counter packets 0 bytes 0 drop
+\t\tip6 daddr fd00:ec2::254 counter packets 0 bytes 0 drop
+\t}
+}
+`;
 
 /** A listing without what differs from run to run. */
 async function listed(firewall: Firewall, what: readonly string[]): Promise<object[]> {

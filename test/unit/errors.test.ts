@@ -50,6 +50,12 @@ t.test('captured from iptables 1.8.9 and nft 1.0.6', async (t) => {
   }
 });
 
+t.test('known from the source only', async (t) => {
+  for (const stderr of ['mnl.c:60: Unable to initialize Netlink socket: Protocol not supported\n', 'netlink: Error: cache initialization failed: Invalid argument\n']) {
+    t.match(explainFailure(ran('nft', 1, stderr)), { kind: 'unsupported', message: /no nf_tables/ });
+  }
+});
+
 t.test('texts that lie', async (t) => {
   const lies: readonly (readonly [ErrorKind, string, Ran])[] = [
     ['refused', 'the phrase is in the line that nft echoes', ran('nft', 1, '/dev/stdin:1:20-23: Error: Could not process rule: No such file or directory\nadd rule ip filter nope counter drop comment "Operation not permitted"\n                   ^^^^\n')],

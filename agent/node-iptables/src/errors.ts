@@ -191,6 +191,8 @@ const ROWS: readonly Row[] = [
   { says: /^unable to initialize table '([^']*)'/, kind: 'unexplained', message: (found) => `cannot open the table ${found[1]}: the kernel has none, or we may not. iptables-legacy-save -t ${found[1]} says which.` },
   // A kernel without nf_tables: "Failed to initialize nft: Protocol not supported" (nft.c; bug reports of iptables 1.8.2, not seen).
   { says: /^Failed to initialize nft: (.*)/, kind: 'unsupported', message: (found) => `this kernel has no nf_tables (${found[1]}). Use the legacy backend.` },
+  // The same of nft: "mnl.c:60: Unable to initialize Netlink socket: Protocol not supported", "netlink: Error: cache initialization failed: Invalid argument" (mnl.c, libnftables.c; not seen).
+  { says: /^(?:\S+:\d+: )?(?:Unable to initialize Netlink socket|netlink: Error: cache initialization failed): (Protocol not supported|Operation not supported|Invalid argument)/, kind: 'unsupported', message: (found) => `this kernel has no nf_tables (${found[1]}). Use the legacy backend.` },
   { says: /^Could not fetch rule set generation id: Invalid argument/, kind: 'unsupported', message: always('this kernel has no nf_tables. Use the legacy backend.') },
   // Seen, both, exit 2: "Couldn't load match `nomatch':No such file or directory". An extension that this iptables lacks.
   { says: /^Couldn't load match `([^']*)':/, kind: 'unsupported', message: (found) => `there is no match ${found[1]} in this iptables.` },

@@ -91,21 +91,26 @@ function withTable(state: NftState, table: NativeTable): NftState {
   return { ...state, native: at < 0 ? [...state.native, table] : state.native.with(at, table) };
 }
 
-/** `nft -j list chains`, `list tables`, `list table FAMILY NAME`; undefined for what the fake cannot list. */
+/** As nft takes its arguments: it puts a blank between them and reads the whole. */
+const wordsOf = (what: readonly string[]): readonly string[] => what.join(' ').split(' ');
+
+/** `nft -j list chains`, `list tables`, `list table FAMILY NAME`; undefined for what the fake cannot list. It holds no flowtables. */
 export function listJson(state: NftState, what: readonly string[]): string | { readonly refused: string } | undefined {
-  const [verb, noun, family, name] = what;
+  const words = wordsOf(what);
+  const [verb, noun, family, name] = words;
   if (verb !== 'list') return undefined;
-  if (noun === 'chains' && what.length === 2) return asJson([...iptablesChains('ip', state.ip), ...iptablesChains('ip6', state.ip6), ...state.native.flatMap(chainsOf)]);
-  if (noun === 'tables' && what.length === 2) return asJson([...namesOf('ip', state.ip), ...namesOf('ip6', state.ip6), ...state.native.map(({ family: of, name: called }) => tableJson(of, called))]);
-  if (noun !== 'table' || what.length !== 4 || isOfIptables(family!, name!)) return undefined;
+  if (/^list chains(; list flowtables)?$/.test(words.join(' '))) return asJson([...iptablesChains('ip', state.ip), ...iptablesChains('ip6', state.ip6), ...state.native.flatMap(chainsOf)]);
+  if (noun === 'tables' && words.length === 2) return asJson([...namesOf('ip', state.ip), ...namesOf('ip6', state.ip6), ...state.native.map(({ family: of, name: called }) => tableJson(of, called))]);
+  if (noun !== 'table' || words.length !== 4 || isOfIptables(family!, name!)) return undefined;
   const table = state.native.find((one) => one.family === family && one.name === name);
   return table ? asJson([tableJson(table.family, table.name), ...setsOf(table), ...chainsOf(table), ...rulesOf(table)]) : { refused: 'No such file or directory' };
 }
 
 /** `nft list table FAMILY NAME`, as it is printed. */
 export function listText(state: NftState, what: readonly string[]): string | { readonly refused: string } | undefined {
-  const [verb, noun, family, name] = what;
-  if (verb !== 'list' || noun !== 'table' || what.length !== 4 || isOfIptables(family!, name!)) return undefined;
+  const words = wordsOf(what);
+  const [verb, noun, family, name] = words;
+  if (verb !== 'list' || noun !== 'table' || words.length !== 4 || isOfIptables(family!, name!)) return undefined;
   const table = state.native.find((one) => one.family === family && one.name === name);
   return table ? tableText(table) : { refused: 'No such file or directory' };
 }
@@ -132,7 +137,7 @@ export function tableText({ family, name, sets, chains }: NativeTable): string {
 
 const METAINFO = { metainfo: { version: '1.0.6', release_name: 'Lester Gooch #5', json_schema_version: 1 } };
 const asJson = (items: readonly object[]): string => `${JSON.stringify({ nftables: [METAINFO, ...items] })}\n`;
-/** Handles are not kept: nothing here can be addressed by one. */
+/** Handles are not kept, for nothing here can be addressed by one; but those of rules differ, as the kernel's do. */
 const tableJson = (family: string, name: string): object => ({ table: { family, name, handle: 0 } });
 const namesOf = (family: string, ruleset: Ruleset): object[] => [...ruleset.tables.keys()].map((name) => tableJson(family, name));
 
@@ -151,7 +156,9 @@ const chainsOf = ({ family, name, chains }: NativeTable): object[] =>
   [...chains].map(([chain, { hook }]) => ({ chain: { family, table: name, name: chain, handle: 0, ...hook } }));
 
 const rulesOf = ({ family, name, chains }: NativeTable): object[] =>
-  [...chains].flatMap(([chain, { rules }]) => rules.map((words) => ({ rule: { family, table: name, chain, handle: 0, expr: ruleExpressions(words) } })));
+  [...chains]
+    .flatMap(([chain, { rules }]) => rules.map((words) => ({ chain, words })))
+    .map(({ chain, words }, at) => ({ rule: { family, table: name, chain, handle: at + 1, expr: ruleExpressions(words) } }));
 
 /** All kernel chains of a table; iptables-nft itself makes each of them only when it is first written to. */
 function iptablesChains(family: string, ruleset: Ruleset): object[] {
