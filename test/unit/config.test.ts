@@ -51,6 +51,14 @@ t.test('a mistake names the source, the key and the value', async (t) => {
   t.equal(nearest('layot', ['layout', 'action']), 'layout');
 });
 
+t.test('two settings that contradict each other, from wherever they come', async (t) => {
+  const both = (...values: readonly Record<string, unknown>[]) => () => settingsFrom(values.map((one, at) => ({ name: `source ${at}`, values: one })));
+  t.throws(both({ action: 'reject', guard: 'none' }), { name: 'UsageError', message: /action reject and guard none/ });
+  t.throws(both({ guard: 'none' }, { action: 'reject' }), { name: 'UsageError' });
+  t.match(both({ action: 'reject', guard: 'none' }, { guard: 'auto' })(), { action: 'reject', guard: 'auto' }, 'the last word counts');
+  for (const guard of ['auto', 'plain', 'watched']) t.equal(both({ action: 'reject', guard })().guard, guard);
+});
+
 t.test('a file', async (t) => {
   t.same((await parseConfigFile('f', '# only a comment\n')).values, {});
   t.same((await parseConfigFile('f', 'interfaces:\n  - eni+\nlockWaitSeconds: 3\n')).values, { interfaces: ['eni+'], lockWaitSeconds: 3 });
