@@ -46,8 +46,9 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
   const { values } = parsed;
   const output = (values['output'] ?? 'text') as Context['output'];
   if (output === 'npd' && parsed.command !== 'check' && parsed.command !== 'apply') throw new UsageError('--output npd is for check and apply');
+  if (configName(values, env) === '-' && asList(values['from']).includes('-')) throw new UsageError('standard input holds either the settings (--config -) or a ruleset (--from -), not both');
   const readSettings = async (): Promise<Settings> =>
-    settingsFrom([...(await configFile(values['config'] as string | undefined, env)), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
+    settingsFrom([...(await configFile(configName(values, env))), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
   const settings = await readSettings();
   let firewall: Promise<Firewall> | undefined;
   const theFirewall = (): Promise<Firewall> => (firewall ??= makeFirewall(settings, env));
@@ -67,6 +68,9 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
   };
 }
 
+const configName = (values: Parsed['values'], env: Readonly<Record<string, string | undefined>>): string | undefined => (values['config'] as string | undefined) ?? env['IMDS_GUARD_CONFIG'];
+const asList = (value: Parsed['values'][string]): readonly unknown[] => (Array.isArray(value) ? value : [value]);
+
 /** How long a daemon that was told to stop may take: then it ends whatever still holds it. */
 const STOP_WITHIN_MS = 1500;
 
@@ -85,15 +89,26 @@ async function makeFirewall(settings: Settings, env: Readonly<Record<string, str
   return nodeFirewall(settings, env['PATH']);
 }
 
-async function configFile(named: string | undefined, env: Readonly<Record<string, string | undefined>>): Promise<SettingsSource[]> {
-  const name = named ?? env['IMDS_GUARD_CONFIG'];
+async function configFile(name: string | undefined): Promise<SettingsSource[]> {
+  if (name === '-') return [await parseConfigFile('standard input', await settingsInput())];
   try {
-    // By its descriptor: /dev/stdin cannot be opened where standard input is a socket (ENXIO).
-    return [await parseConfigFile(name === '-' ? 'standard input' : (name ?? DEFAULT_CONFIG), readFileSync(name === '-' ? 0 : (name ?? DEFAULT_CONFIG), 'utf8'))];
+    return [await parseConfigFile(name ?? DEFAULT_CONFIG, readFileSync(name ?? DEFAULT_CONFIG, 'utf8'))];
   } catch (error) {
     if (error instanceof UsageError) throw error;
     if (name === undefined && isMissing(error)) return [];
     throw new UsageError(`the config file ${name ?? DEFAULT_CONFIG} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+/** Read once, for it is gone then: a daemon that is told to read its settings again finds the same. */
+let settingsText: string | undefined;
+async function settingsInput(): Promise<string> {
+  try {
+    return (settingsText ??= readFileSync(0, 'utf8'));
+  } catch (error) {
+    // Somebody made it non-blocking, and nothing has come yet. Not by the stream from the start: that costs 10 ms.
+    if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return (settingsText = await standardInput());
+    throw new UsageError(`standard input cannot be read: ${messageOf(error)}`);
   }
 }
 

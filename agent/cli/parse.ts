@@ -22,6 +22,8 @@ export function parsePlainly(argv: readonly string[]): Parsed | undefined {
     boolean: named('boolean'),
     number: named('number'),
     array: named('strings'),
+    // Otherwise `--config -` is an option without a value, and a word.
+    narg: Object.fromEntries(named('string').map((name) => [name, 1])),
     configuration: { 'camel-case-expansion': false, 'unknown-options-as-args': true, 'greedy-arrays': false, 'dot-notation': false, 'duplicate-arguments-array': true },
   });
   if (parsed.error || parsed.argv._.length > 0 || parsed.argv['--']) return undefined;
@@ -41,7 +43,7 @@ export const isCommand = (word: string): word is CommandName => Object.hasOwn(CO
 function checked(value: unknown, type: string): string | number | boolean | readonly string[] | undefined {
   switch (type) {
     case 'string':
-      return typeof value === 'string' && value !== '' ? value : undefined;
+      return typeof value === 'string' && (value === '-' || /^[^-]/.test(value)) ? value : undefined;
     case 'number':
       return typeof value === 'number' && Number.isFinite(value) ? value : undefined;
     case 'boolean':

@@ -56,6 +56,8 @@ const mistakes: readonly Mistake[] = [
     ['{"guard": "owned"}', /standard input: guard `owned` is none of auto, plain, none, watched/],
     ['\0\xff', /standard input: /],
   ] as const).map(([input, says]): Mistake => ({ args: ['check', '--from', good, '--config', '-'], input, says })),
+  { args: ['check', '--from', '-', '--config', '-'], input: '', says: /standard input holds either the settings \(--config -\) or a ruleset/ },
+  { args: ['check', '--from', '-', '--from', good], env: { IMDS_GUARD_CONFIG: '-' }, says: /standard input holds either/ },
   { args: ['apply', '--guard', 'owned'], says: /guard.*"owned".*"auto", "plain", "none", "watched"/ },
   { args: ['apply', '--guard'], says: /--guard takes a value|guard/ },
   { args: ['check', '--from', good, '--guard', 'none'], says: /guard/ },
