@@ -15,7 +15,7 @@ export const remove: Command = async (context) => {
   if (!dryRun && steps.length > 0) problems.push(...(await carryOutInOrder(await context.firewall(), steps)));
   const left = watched ? removal(before) : dryRun || steps.length === 0 ? [] : removal(await context.observe());
   if (output === 'json') print(json({ dryRun, steps, problems, left }));
-  else print(`${stepsText(steps, problems, dryRun)}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun ? '' : 'nothing of imds-guard is left\n'}`);
+  else print(`${stepsText(steps, problems, dryRun, watched ? 'nothing was taken away' : 'nothing to take away')}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun ? '' : 'nothing of imds-guard is left\n'}`);
   return problems.length > 0 || left.length > 0 ? EXIT.unknown : 0;
 };
 
