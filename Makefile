@@ -5,7 +5,7 @@ NODE := node_modules/node-linux-$(ARCH)/bin/node
 SHELL := /bin/sh
 .SHELLFLAGS := -ec
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup system build check test demo fuzz bench reasons clean
+.PHONY: help setup system build check test demo fuzz soak bench reasons clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ demo: build ## pods reach IMDS, the documented rules, how they fail, and what th
 
 fuzz: setup ## random rules against the kernel: make fuzz RUNS=20000 SEED=7
 	@$(if $(RUNS),RUNS=$(RUNS)) $(if $(SEED),SEED=$(SEED)) $(NODE) test/run.ts fuzz
+
+soak: build ## no pod gets a token, whoever rewrites the firewall: make soak SECONDS=60 ONLY=flushed
+	@$(NODE) test/lab/sandbox.ts $(NODE) test/soak/soak.ts $(or $(SECONDS),60) $(if $(ONLY),'$(ONLY)')
 
 bench: build ## how long a pass takes, and what it costs
 	@$(NODE) test/lab/sandbox.ts $(NODE) test/bench/bench.ts

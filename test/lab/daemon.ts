@@ -56,6 +56,7 @@ export function startDaemon(lab: Lab, args: readonly string[] = [], { store = fa
     wake();
   });
   started.stderr!.on('data', data => (errors += String(data)));
+  const dead = once(started.nodeChildProcess, 'exit');
   const gone = started.then(() => {
     ended = true;
     asker.dismiss();
@@ -111,7 +112,8 @@ export function startDaemon(lab: Lab, args: readonly string[] = [], { store = fa
       const since = events.length;
       process.kill(pid, signal);
       if (store) await until(({ event }) => event === 'ended', { since });
-      else await gone;
+      // Not when its output ends: a look that it began may hold that for a while.
+      else await dead;
     },
     stop: async () => {
       if (!ended) started.kill('SIGTERM');
@@ -149,6 +151,8 @@ function startAsker(lab: Lab): { ask(): Promise<WatchStatus>; dismiss(): void } 
     env: { PATH: process.env['PATH'], LC_ALL: 'C' },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error('the daemon has ended, and nobody asks any more')));
+  ended.catch(() => {}); // it is told to whoever asks
   let asked = 0;
   child.setMaxListeners(0);
   child.unref();
@@ -157,9 +161,9 @@ function startAsker(lab: Lab): { ask(): Promise<WatchStatus>; dismiss(): void } 
     ask: async () => {
       const id = (asked += 1);
       child.channel?.ref();
-      child.send(id);
+      child.send(id, () => {}); // that it has ended is told below
       for (;;) {
-        const [said] = (await once(child, 'message')) as [{ readonly id: number; readonly text?: string; readonly failed?: string }];
+        const [said] = (await Promise.race([once(child, 'message'), ended])) as [{ readonly id: number; readonly text?: string; readonly failed?: string }];
         if (said.id !== id) continue;
         child.channel?.unref();
         if (said.text === undefined) throw new Error(said.failed);
