@@ -22,7 +22,7 @@ for (const { backend, guarding } of backends.flatMap((backend) => [WITH_TABLE, B
     await lab.seen();
 
     const applied = await apply(lab, args);
-    t.match(applied, { exitCode: 0, stderr: '', value: { answer: 'blocked', reason: 'EveryPacketDropped', dryRun: false, problems: [] } });
+    t.match(applied, { exitCode: 0, stderr: '', value: { answer: 'blocked', reason: 'EveryPacketDropped', dryRun: false, problems: [], left: [] } });
     t.same(restoresOf(applied.value.steps), [{ family: 'ipv4', backend }, { family: 'ipv4', backend }, { family: 'ipv6', backend }, { family: 'ipv6', backend }]);
     t.same(scriptsOf(applied.value.steps), guarding.scripts);
     for (const name of ['eni+', 'vlan+', 'veth+', 'azv+', lab.pods.strange.hostInterface]) {
@@ -100,6 +100,8 @@ for (const backend of backends) {
         t.ok(text.stdout.includes(`\n${sent.replaceAll(/^(?=.)/gm, '    ')}`), `word for word: ${sent}`);
       }
       t.same(scriptsOf(dry.value.steps), [guardScript]);
+      t.same(dry.value.left, dry.value.steps, 'all of it is still to be done');
+      t.same(applied.value.left, []);
     });
 
     await t.test('everybody is blocked', async (t) => {

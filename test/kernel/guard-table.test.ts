@@ -207,15 +207,18 @@ t.test('remove refuses as long as a process owns the table, and apply changes no
     t.match(refused, { exitCode: 2, stderr: '', value: { steps: [], problems: [/^imds-guard watch runs on this node: .* Stop it first; nothing was changed$/] } });
     t.equal(refused.value.problems.length, 1);
     t.ok(refused.value.left.length > 0);
-    t.match(await guard(lab, ['remove', ...args]), { exitCode: 2, stdout: /^failed: imds-guard watch runs on this node: /m });
+    t.match(await guard(lab, ['remove', ...args]), { exitCode: 2, stdout: /^nothing was taken away\nfailed: imds-guard watch runs on this node: / });
   }
   t.equal(await world(lab), before);
 
   t.match(await apply(lab), { exitCode: 0, value: { steps: [], problems: [] } }, 'what stands there is what is wanted, whoever owns it');
   t.equal(await world(lab), before);
-  const resetting = await apply(lab, ['--action', 'reject']);
-  t.match(resetting, { exitCode: 0, value: { answer: 'blocked', problems: [/nft/] } }, 'another action: told that it cannot be written, and blocked as before');
-  t.equal(await world(lab), before);
+  for (const args of [['--action', 'reject'], ['--guard', 'none']]) {
+    const refused = await apply(lab, args);
+    t.match(refused, { exitCode: 0, value: { answer: 'blocked', problems: [/another process owns the table \(flags owner\)/] } }, `${args.join(' ')}: told that it cannot be, and blocked as before`);
+    t.same(refused.value.left, refused.value.steps);
+    t.equal(await world(lab), before);
+  }
 
   await owner.end();
   t.match(await remove(lab), { exitCode: 0, value: { problems: [], left: [] } });

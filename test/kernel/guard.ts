@@ -21,6 +21,7 @@ export interface Applied extends Report {
   readonly dryRun: boolean;
   readonly steps: readonly Step[];
   readonly problems: readonly string[];
+  readonly left: readonly Step[];
 }
 
 /** What `remove --output json` prints. */

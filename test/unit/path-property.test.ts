@@ -12,7 +12,7 @@ const scene = { pods: [{ interface: 'eni0000000001', address: '10.0.1.101', out:
 const ROUNDS = Number(process.env['ROUNDS'] ?? 80);
 const CHANGES = 6;
 
-t.test('a rule more, a rule less or another one, in a chain that is not on the path, changes neither answer nor proof', async (t) => {
+t.test('a rule more, a rule less or another one, in a chain that is not on the path, changes no answer, and where nothing on the path leads there, no proof', async (t) => {
   const seed = Number(process.env['SEED'] ?? 91_000);
   let proved = 0;
   let changed = 0;
@@ -27,17 +27,21 @@ t.test('a rule more, a rule less or another one, in a chain that is not on the p
       if (!change) break;
       changed++;
       const after = judged(change.ruleset);
-      if (JSON.stringify(bearing(after)) === JSON.stringify(bearing(before))) continue;
-      t.same(bearing(after), bearing(before), `SEED=${round} ROUNDS=1: ${change.what}\n${rulesetText(ruleset)}`);
+      // A mark that a rule on the path leads others to makes the order of two chains a question: the proof then names both drops.
+      const part = change.isLedTo ? answers : proofs;
+      if (JSON.stringify(part(after)) === JSON.stringify(part(before))) continue;
+      t.same(part(after), part(before), `SEED=${round} ROUNDS=1: ${change.what}\n${rulesetText(ruleset)}`);
       return;
     }
   }
   t.ok(proved > ROUNDS / 3 && changed > ROUNDS, `${proved} proofs of ${ROUNDS}, ${changed} changes`);
 });
 
-/** What rests on the chains of the path. */
-function bearing({ answer, reason, targets }: Report): unknown {
+function proofs({ answer, reason, targets }: Report): unknown {
   return { answer, reason, targets };
+}
+function answers({ answer, reason, targets }: Report): unknown {
+  return { answer, reason, targets: targets.map(({ name, answer, reason, states }) => ({ name, answer, reason, states })) };
 }
 
 function judged(ruleset: FuzzRuleset): Report {
@@ -64,6 +68,8 @@ function withDrop(ruleset: FuzzRuleset, random: Random): FuzzRuleset {
 
 interface Change {
   readonly what: string;
+  /** A chain on the path has a jump to the changed one, straight or by way of others; no packet to IMDS takes it. */
+  readonly isLedTo: boolean;
   readonly ruleset: FuzzRuleset;
 }
 
@@ -76,7 +82,15 @@ function changeElsewhere(ruleset: FuzzRuleset, path: readonly PathChain[], rando
   const at = random.int(chain.rules.length + 1);
   const less = at < chain.rules.length && random.chance(0.6) ? 1 : 0;
   const more = less === 1 && random.chance(0.5) ? [] : [anyRule(backend, table, chain, random)];
-  return { what: `${place}: ${less === 1 ? `without ${chain.rules[at]}` : ''} ${more.length > 0 ? `with ${more[0]} at ${at}` : ''}`, ruleset: withRules(ruleset, backend, table, chain, chain.rules.toSpliced(at, less, ...more)) };
+  const isLedTo = ledTo(table, table.chains.filter(({ name }) => known.has(`${backend} ${table.name} ${name}`))).has(chain);
+  return { isLedTo, what: `${place}: ${less === 1 ? `without ${chain.rules[at]}` : ''} ${more.length > 0 ? `with ${more[0]} at ${at}` : ''}`, ruleset: withRules(ruleset, backend, table, chain, chain.rules.toSpliced(at, less, ...more)) };
+}
+
+function ledTo(table: FuzzTable, from: readonly FuzzChain[]): ReadonlySet<FuzzChain> {
+  const found = new Set(from);
+  // What is added to a set while it is gone through is visited, too.
+  for (const { rules } of found) for (const other of table.chains) if (rules.some((rule) => new RegExp(`(-j|-g|jump|goto) ${other.name}(?![\\w-])`).test(rule))) found.add(other);
+  return found;
 }
 
 /** Anything that a packet would feel, and jumps to later chains, which make no loop. */
