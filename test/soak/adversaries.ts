@@ -107,12 +107,21 @@ const unguarded: Adversary = field =>
     ),
   ]);
 
-/** Policies of kernel chains, there and back. */
-const policies: Adversary = field =>
-  together([
-    nft(field, ['ip', 'ip6'].flatMap(family => ['drop', 'accept'].flatMap(policy => [['filter', 'FORWARD'], ['mangle', 'FORWARD'], ['mangle', 'POSTROUTING']].map(([table, chain]) => `chain ${family} ${table} ${chain} { policy ${policy}; }`))), 5),
-    ...families.map(family => restoring(field, family, 'legacy', ['DROP', 'ACCEPT'].flatMap(policy => ['*filter', `:FORWARD ${policy} [0:0]`, 'COMMIT', '*mangle', `:FORWARD ${policy} [0:0]`, 'COMMIT']))),
-  ]);
+/** Policies of the chains that packets of pods pass, to DROP and back. What it leaves is ACCEPT: a DROP that stays would hide a leak. */
+const policies: Adversary = field => {
+  const lines = (policy: 'drop' | 'accept'): string[] => ['ip', 'ip6'].flatMap(family => ['filter', 'mangle'].map(table => `chain ${family} ${table} FORWARD { policy ${policy}; }`));
+  const legacy = (policy: 'DROP' | 'ACCEPT'): string[] => ['filter', 'mangle'].flatMap(table => [`*${table}`, `:FORWARD ${policy} [0:0]`, 'COMMIT']);
+  const both = together([nft(field, [...lines('drop'), ...lines('accept')], 5), ...families.map(family => restoring(field, family, 'legacy', [...legacy('DROP'), ...legacy('ACCEPT')]))]);
+  return {
+    ...both,
+    stop: async () => {
+      await both.stop();
+      const { lab } = field;
+      await lab.exec(lab.node, 'nft', ['-i'], { stdin: `${lines('accept').join('\n')}\n` });
+      for (const family of families) await lab.exec(lab.node, program(family, 'legacy', '-restore'), ['--noflush', '--wait'], { stdin: `${legacy('ACCEPT').join('\n')}\n` });
+    },
+  };
+};
 
 /** Interfaces of pods get other names, known and unknown ones, and back; other pods come and go. */
 const links: Adversary = ({ lab }) => {
