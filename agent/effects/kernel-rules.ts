@@ -1,8 +1,8 @@
-import { CHAIN, HOOK, type Message, type NftEvent, RuleSignature, TABLE, type ChainPlace, attributesOf, batch, getGeneration, listChains, listRules, listTables, mayConcern, newBaseChain, newChain, newTable, numberOf, readNftEvent, sameRule, textOf } from 'node-iptables/netlink';
+import { CHAIN, HOOK, type Message, type NftEvent, RuleSignature, TABLE, type ChainPlace, attributesOf, batch, deleteRule, getGeneration, listChains, listRules, listTables, mayConcern, newBaseChain, newChain, newTable, numberOf, plainRuleText, readNftEvent, sameRule, textOf } from 'node-iptables/netlink';
 import { ERRNO, KernelError, type NetlinkRequests } from 'node-iptables/kernel';
 import { OWN_CHAIN } from '../core/desired.ts';
-import { IMDS_DESTINATIONS } from '../core/watch/outlook.ts';
-import type { LostRule } from '../core/watch/transaction.ts';
+import { IMDS_DESTINATIONS, type OwnRule } from '../core/watch/outlook.ts';
+import type { LostRule, WrittenRule } from '../core/watch/transaction.ts';
 
 /** The rules that iptables-nft keeps in nf_tables, as the kernel has them: read and put back without starting a program. */
 export class KernelRules {
@@ -28,6 +28,23 @@ export class KernelRules {
     if (first !== ERRNO.ENOENT) return first === undefined ? undefined : new KernelError('nf_tables', first).code;
     const again = this.failureOf(batch(...lost.flatMap(({ rule }) => [newTable(rule), ...homeOf(rule)]), ...rules));
     return again === undefined ? undefined : new KernelError('nf_tables', again).code;
+  }
+
+  /** Takes this very rule away, if there is another that says the same; should that one go at the same time, it is written again. */
+  dropDouble({ rule, handle }: WrittenRule): void {
+    const copies = this.copiesOf(rule);
+    if (copies.length < 2) return;
+    this.failureOf(batch(deleteRule(rule, handle)));
+    if (this.copiesOf(rule).length === 0) this.putBack([{ rule, attributes: copies[0]! }]);
+  }
+
+  private copiesOf(rule: OwnRule): Buffer[] {
+    const copies: Buffer[] = [];
+    this.requests.list(listRules(rule), ({ body }) => {
+      const attributes = body.subarray(4);
+      if (plainRuleText(attributes, rule.family === 'ip' ? 'ipv4' : 'ipv6') === rule.text) copies.push(Buffer.from(attributes));
+    });
+    return copies;
   }
 
   /** What the rules of a chain say that may concern a packet to IMDS: the same text for the same rules. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { Settings } from '../core/settings.ts';
-import type { Look, Role } from '../core/watch/look.ts';
+import type { Look } from '../core/watch/look.ts';
 
 export interface LookSources {
   /** What starts this program: its file, and arguments before the command. */
@@ -11,18 +11,18 @@ export interface LookSources {
 }
 
 /**
- * A look at the node in a process of its own: `apply` for the one who watches, `check` for the one who stands by. A table of
- * fifty thousand rules takes some hundred MiB to read; they go when that process ends, and the daemon stays small. For the
+ * A look at the node in a process of its own: `apply`, with `--dry-run` where nothing is to be written. A table of fifty thousand
+ * rules takes some hundred MiB to read; they go when that process ends, and the daemon stays small. For the
  * same reason it is not started by execa as every other program is, which would cost the daemon 7 MiB for good.
  * Never rejects.
  */
 export const lookInProcess = ({ self: [program, ...args], path, keepsGuard }: LookSources) =>
-  async (role: Role, settings: Settings, signal: AbortSignal): Promise<Look> => {
-    const command = role === 'watching' ? 'apply' : 'check';
+  async (write: boolean, settings: Settings, signal: AbortSignal): Promise<Look> => {
+    const command = write ? 'apply' : 'apply --dry-run';
     const guard: Settings['guard'] = settings.guard === 'none' ? 'none' : keepsGuard ? 'watched' : 'plain';
     // Each of its programs has its own time-out; this is for a process that hangs by itself.
     const timeoutMs = 1000 * (60 + 4 * (settings.timeoutSeconds + settings.lockWaitSeconds));
-    const ended = await run(program, [...args, command, '--output', 'json', '--config', '-'], JSON.stringify({ ...settings, guard }), path, AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]));
+    const ended = await run(program, [...args, ...command.split(' '), '--output', 'json', '--config', '-'], JSON.stringify({ ...settings, guard }), path, AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]));
     if (typeof ended === 'string') return { ok: false, because: `${command}: ${ended}` };
     // Blocked, open, unknown: answers. Everything else is a mistake or a bug, and said on stderr.
     if (ended.code === null || ended.code > 2) return { ok: false, because: `${command} ended with ${ended.code ?? 'a signal'}: ${lastLine(ended.stderr)}` };
@@ -53,8 +53,8 @@ function run(program: string, args: readonly string[], input: string, path: stri
 
 function readLook(text: string): Look | undefined {
   try {
-    const { steps = [], problems = [], left = [], dryRun: _, ...report } = JSON.parse(text) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
-    return report.answer === undefined ? undefined : { ok: true, report, steps, problems, left };
+    const { steps = [], problems = [], left = [], dryRun = false, ...report } = JSON.parse(text) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
+    return report.answer === undefined ? undefined : { ok: true, report, steps, dryRun, problems, left };
   } catch {
     return undefined;
   }

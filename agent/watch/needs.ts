@@ -1,14 +1,14 @@
-import type { ChangedChain, LostRule } from '../core/watch/transaction.ts';
+import type { ChangedChain, LostRule, WrittenRule } from '../core/watch/transaction.ts';
 import type { LogLevel, Settings } from '../core/settings.ts';
-import type { Look, Role } from '../core/watch/look.ts';
+import type { Look } from '../core/watch/look.ts';
 import type { Culprit, GuardStatus } from '../core/watch-status.ts';
 
 /** What the watcher needs of the world. `run.ts` brings the real one. */
 export interface WatchNeeds {
   readonly clock: Clock;
   readonly log: (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
-  /** Looks at the node in a process of its own, and as the one who watches writes what is missing. Never rejects. */
-  readonly look: (role: Role, settings: Settings, signal: AbortSignal) => Promise<Look>;
+  /** Looks at the node in a process of its own, and when it is to writes what is missing. Never rejects. */
+  readonly look: (write: boolean, settings: Settings, signal: AbortSignal) => Promise<Look>;
   readonly guard: Guard;
   /** Undefined where the kernel does not answer over netlink: then there are looks alone. */
   readonly rules: Rules | undefined;
@@ -41,6 +41,8 @@ export interface Guard {
 export interface Rules {
   /** @returns undefined when they are there again; otherwise why not */
   putBack(lost: readonly LostRule[]): string | undefined;
+  /** Takes this very rule away, if there is another that says the same. */
+  dropDouble(written: WrittenRule): void;
   signatureOf(chain: ChangedChain): string;
   structure(): string;
   generation(): number | undefined;

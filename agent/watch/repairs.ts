@@ -1,7 +1,7 @@
 import { Rivals } from '../core/watch/contention.ts';
 import type { Entry, Ledger } from '../core/watch/ledger.ts';
 import { type OwnRule, ownKey } from '../core/watch/outlook.ts';
-import type { ChangedChain, LostRule } from '../core/watch/transaction.ts';
+import type { ChangedChain, LostRule, WrittenRule } from '../core/watch/transaction.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Contention, Culprit, GuardStatus, Overwrite } from '../core/watch-status.ts';
 import type { Timer, WatchNeeds } from './needs.ts';
@@ -13,6 +13,7 @@ export class Repairs {
   private readonly rivals = new Rivals();
   /** Lost and not back yet, by `ownKey`. */
   private readonly missing = new Map<string, { readonly lost: LostRule; readonly entry: Entry | undefined }>();
+  private readonly written = new Map<string, WrittenRule>();
   private timer: Timer | undefined;
   guardStatus: GuardStatus = { state: 'absent', because: 'not made yet' };
 
@@ -64,6 +65,20 @@ export class Repairs {
     for (const [key, one] of this.missing) if (one.entry === undefined) this.missing.set(key, { ...one, entry });
     if (waitMs > 0) this.timer ??= clock.after(waitMs, () => this.putBackLater());
     return !guarded || (back && !this.rivals.isRival(name, RULES));
+  }
+
+  /** What we have put back since the last look. */
+  wrote(rules: readonly WrittenRule[]): void {
+    for (const one of rules) this.written.set(keyOf(one.rule), one);
+  }
+
+  /**
+   * A look that had read before we put a rule back writes it once more. The one that came by our own socket goes: it is ours
+   * for certain.
+   */
+  dropDoubles(): void {
+    for (const one of this.written.values()) this.needs.rules?.dropDouble(one);
+    this.written.clear();
   }
 
   /** A look found everything in place. */

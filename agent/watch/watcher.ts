@@ -1,6 +1,7 @@
 import { type LinkEvent, type Message, type NftEvent, messagesOf, readLinkEvent, readNftEvent } from 'node-iptables/netlink';
 import type { LegacyTable } from '../effects/legacy-poll.ts';
 import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
+import { needsReclaim } from '../core/plan.ts';
 import { Ledger } from '../core/watch/ledger.ts';
 import { LinkTable } from '../core/watch/link-table.ts';
 import type { Look, Role } from '../core/watch/look.ts';
@@ -31,6 +32,9 @@ export class Watcher {
   private suspects = new Map<string, Culprit>();
   private stood: ReadonlySet<string> = new Set();
   private safety: { cancel(): void } | undefined;
+  /** Rules of ours that somebody deleted while the running look goes on. */
+  private lossesMet = 0;
+  private putOff = 0;
 
   constructor(needs: WatchNeeds, settings: Settings, ownPorts: ReadonlySet<number>, known: Known) {
     this.needs = needs;
@@ -134,7 +138,8 @@ export class Watcher {
     const transaction = this.reader.read(event);
     if (!transaction) return;
     this.known.events.generation = transaction.generation;
-    if (this.ownPorts.has(transaction.port) || !isRelevant(transaction)) return;
+    if (this.ownPorts.has(transaction.port)) return this.repairs.wrote(transaction.wrote);
+    if (!isRelevant(transaction)) return;
     this.transaction(transaction);
   }
 
@@ -145,6 +150,7 @@ export class Watcher {
     // Without one to keep, the tables of that name are what a look takes away.
     const guards = this.settings.guard === 'none' ? [] : transaction.guards;
     if (this.isWatching && guards.length > 0) this.repairs.guardTouched(guards, who, this.settings, own);
+    this.lossesMet += transaction.lost.length;
     const urgent = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
     if (this.isWatching && transaction.above.length > 0) this.repairs.outranked(transaction.process, transaction.above);
     const undone = transaction.lost.length > 0 || guards.length > 0;
@@ -169,7 +175,21 @@ export class Watcher {
 
   private async look(signal: AbortSignal): Promise<Look> {
     this.baseline?.forget();
-    return this.needs.look(this.known.role, this.settings, signal);
+    this.lossesMet = 0;
+    // The first look finds a node on which nothing was put back yet.
+    const first = this.known.report === undefined;
+    const seen = await this.needs.look(first && this.isWatching, this.settings, signal);
+    return this.mustWrite(seen) ? this.needs.look(true, this.settings, signal) : seen;
+  }
+
+  /**
+   * Mostly there is nothing to write, for what events tell is put back already. A look during which that happened read half
+   * of it, and would write it twice: the next one decides, unless that goes on and on.
+   */
+  private mustWrite(look: Look): boolean {
+    if (!this.isWatching || !look.ok || !look.dryRun || (look.steps.length === 0 && !needsReclaim(look.report))) return false;
+    this.putOff = this.lossesMet === 0 ? 0 : (this.putOff + 1) % MOST_PUT_OFF;
+    return this.putOff === 0;
   }
 
   /** @returns whether all is as it should be */
@@ -196,7 +216,8 @@ export class Watcher {
     }
     this.reader.outlook = outlookOf(this.settings, report);
     const own = [...this.reader.outlook.own.values()];
-    const lost = lostBySteps(steps, this.stood);
+    this.repairs.dropDoubles();
+    const lost = look.dryRun ? [] : lostBySteps(steps, this.stood, this.known.events.state === 'subscribed');
     if (lost.length > 0) this.repairs.found(lost, this.onlySuspect(), own, sinceMs);
     this.suspects = new Map();
     this.stood = this.isWatching ? standing(own, left) : new Set();
@@ -232,6 +253,8 @@ export class Watcher {
   }
 }
 
+/** So often in a row a look does not write because it met a repair. */
+const MOST_PUT_OFF = 4;
 const SAFETY_MS = 15_000;
 /** A record of the audit comes through a thread of the kernel, a moment after what it tells of. */
 const OWN_WRITES_HEARD_MS = 1000;

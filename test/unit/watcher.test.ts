@@ -1,13 +1,15 @@
 import t from 'tap';
 import { blocked, look, makeWorld, open } from './watch-world/world.ts';
 
+const missing = { do: 'restore', family: 'ipv4', backend: 'nft', table: 'filter', payload: '', because: ['-A FORWARD … is missing'] } as const;
+
 t.test('a fresh daemon says unknown until its first look has ended', async (t) => {
   const { watcher, looks, pass } = makeWorld();
   t.match(watcher.status(), { answer: 'unknown', reason: 'NotLookedYet', provedBlocked: false });
   watcher.take('watching');
   await pass(100);
   t.equal(looks.length, 1);
-  t.equal(looks[0]!.role, 'watching');
+  t.equal(looks[0]!.write, true);
   t.match(watcher.status(), { answer: 'unknown', reason: 'NotLookedYet' });
   await looks[0]!.end(look(blocked));
   t.match(watcher.status(), { answer: 'blocked', provedBlocked: true });
@@ -96,7 +98,7 @@ t.test('who stands by looks and writes nothing; when it is its turn it writes', 
   const { watcher, looks, guard, pass } = makeWorld();
   watcher.take('standing-by', { pid: 77 });
   await pass(100);
-  t.equal(looks[0]!.role, 'standing-by');
+  t.equal(looks[0]!.write, false);
   t.equal(guard.kept, 0);
   await looks[0]!.end(look(open));
   t.match(watcher.status(), { role: 'standing-by', leader: { pid: 77 }, answer: 'open', guard: { state: 'absent' } });
@@ -104,7 +106,9 @@ t.test('who stands by looks and writes nothing; when it is its turn it writes', 
   t.equal(guard.kept, 1);
   t.equal(watcher.status().leader, undefined);
   await pass(3000);
-  t.equal(looks.at(-1)!.role, 'watching');
+  t.equal(looks.at(-1)!.write, false, 'it reads');
+  await looks.at(-1)!.end(look(open, [], [missing], true));
+  t.equal(looks.at(-1)!.write, true, 'and writes what is missing');
 });
 
 t.test('a guard table that does not stand any more, though no event told, is made again', async (t) => {
@@ -138,4 +142,25 @@ t.test('new settings are looked with at once', async (t) => {
   watcher.replaceSettings({ ...settings, interfaces: ['foo+'] });
   await pass(2000);
   t.same(looks[1]!.settings.interfaces, ['foo+']);
+});
+
+t.test('a later look reads first, and writes only when there is something to write', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(blocked));
+  watcher.onEventsLost();
+  await pass(2000);
+  t.same(looks.map(({ write }) => write), [true, false]);
+  await looks[1]!.end(look(blocked, [], [], true));
+  t.equal(looks.length, 2);
+  watcher.onEventsLost();
+  await pass(10_000);
+  await looks[2]!.end(look(blocked, [], [missing], true));
+  t.same(looks.map(({ write }) => write), [true, false, false, true]);
+  await looks[3]!.end(look(blocked, [], [missing]));
+  watcher.onEventsLost();
+  await pass(30_000);
+  await looks[4]!.end(look(open, [], [], true));
+  t.equal(looks[5]!.write, true, 'also where a packet passes: positions may have to be taken again');
 });

@@ -223,6 +223,23 @@ t.test('each overwrite is told: what, by whom, and whether a packet could have p
   }
 });
 
+t.test('a rule that is put back while a look is about to write it is there once all the same', async (t) => {
+  const lab = await makeNode(t);
+  const daemon = start(t, lab, ['--guard', 'none']);
+  await daemon.ready();
+  for (let count = 1; count <= 60; count++) {
+    await must(lab, 'iptables-nft', ...`-D ${documented}`.split(' '));
+    while (!(await hasRule(lab)));
+  }
+  const { overwrites } = await daemon.statusThat((status) => Object.values(status.counts.overwritesByCulprit)[0] === 60 && status.overwrites.every(({ restoredAfterMs }) => restoredAfterMs !== undefined));
+  t.equal(overwrites.length, 60, 'each loss is told once');
+  // The look that the last loss led to has ended when one more has been told and looked at.
+  const { checks } = (await daemon.status()).counts;
+  await must(lab, 'iptables-nft', '-t', 'mangle', '-F', 'POSTROUTING');
+  await daemon.statusThat(({ counts }) => counts.checks.blocked >= checks.blocked + 2 || (counts.checks.blocked > checks.blocked && counts.rules.every(({ present }) => present)));
+  t.equal((await saved(lab, 'nft', 'ipv4', 'filter')).match(/-i eni\+ -j DROP/g)?.length, 1);
+});
+
 t.test('rules of iptables-legacy, of whose loss no event tells, come back', async (t) => {
   const lab = await makeNode(t);
   const daemon = start(t, lab, ['--backend', 'legacy']);

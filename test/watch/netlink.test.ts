@@ -102,6 +102,23 @@ t.test('what is written again in the same batch was not lost', async (t) => {
   t.same(all.flatMap(({ lost }) => lost), []);
 });
 
+t.test('of a rule that is there twice exactly the one goes that is named; the only one stays', async (t) => {
+  flush();
+  run(ours);
+  const { next } = await listen(t);
+  const rules = await rulesOf(t);
+  run(`iptables-nft -A FORWARD ${documented}`);
+  const [again] = (await next()).wrote;
+  run('iptables-nft -A FORWARD -d 10.0.0.1 -j ACCEPT');
+  rules.dropDouble(again!);
+  t.equal(run('iptables-nft -S FORWARD'), '-P FORWARD ACCEPT\n-A FORWARD -d 169.254.169.254/32 -i eni+ -j DROP\n-A FORWARD -d 10.0.0.1/32 -j ACCEPT\n');
+  run(`iptables-nft -D FORWARD ${documented}; iptables-nft -A FORWARD ${documented}`);
+  let wrote: Transaction['wrote'] = [];
+  while (wrote.length === 0) ({ wrote } = await next());
+  rules.dropDouble(wrote[0]!);
+  t.match(run('iptables-nft -S FORWARD'), '-i eni+ -j DROP');
+});
+
 t.test('rules like ours that are not are nobody of ours', async (t) => {
   flush();
   const { next } = await listen(t);

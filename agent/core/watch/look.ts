@@ -6,5 +6,5 @@ export type Role = 'watching' | 'standing-by';
 
 /** What came of looking at the node. A look that failed is not an answer. */
 export type Look =
-  | { readonly ok: true; readonly report: Report; readonly steps: readonly Step[]; readonly problems: readonly string[]; readonly left: readonly Step[] }
+  | { readonly ok: true; readonly report: Report; readonly steps: readonly Step[]; /** Whether the steps were only planned. */ readonly dryRun: boolean; readonly problems: readonly string[]; readonly left: readonly Step[] }
   | { readonly ok: false; readonly because: string };

@@ -1,10 +1,14 @@
 import type { Step } from '../plan.ts';
 import type { OwnRule } from './outlook.ts';
 
-/** What a look had to do because something of ours that stood before did not any more, in words for the operator. */
-export function lostBySteps(steps: readonly Step[], stood: ReadonlySet<string>): string[] {
+/**
+ * What a look had to do because something of ours that stood before did not any more, in words for the operator.
+ *
+ * @param told whether events tell of every rule that nf_tables loses: then a look that finds one missing met it half-way
+ */
+export function lostBySteps(steps: readonly Step[], stood: ReadonlySet<string>, told: boolean): string[] {
   return steps.flatMap((step) =>
-    step.do === 'restore' ? step.because.filter((why) => [...stood].some((text) => why.startsWith(`${text} is `))).map((why) => `iptables-${step.backend} ${step.family} ${step.table}: ${why}`) : [],
+    step.do === 'restore' ? step.because.filter((why) => [...stood].some((text) => why.startsWith(`${text} is `)) && !(told && step.backend === 'nft' && why.endsWith(' is missing'))).map((why) => `iptables-${step.backend} ${step.family} ${step.table}: ${why}`) : [],
   );
 }
 

@@ -1,5 +1,5 @@
 import type { NftFamily } from 'node-iptables';
-import { type NftEvent, RULE, attributesOf, mayConcern, plainRuleText } from 'node-iptables/netlink';
+import { type NftEvent, RULE, attributesOf, handleOf, mayConcern, plainRuleText } from 'node-iptables/netlink';
 import { IMDS_DESTINATIONS, type Outlook, type OwnRule, chainKey, ownKey, tableKey } from './outlook.ts';
 
 /** What one batch of somebody's changes did, as far as packets to IMDS care. */
@@ -11,6 +11,8 @@ export interface Transaction {
   readonly port: number;
   /** Rules of ours that it took away and did not write again, with the bytes that the kernel told of them. */
   readonly lost: readonly LostRule[];
+  /** Rules of ours that it wrote, and how the kernel calls them. */
+  readonly wrote: readonly WrittenRule[];
   /** The names of tables of our own that it touched. */
   readonly guards: readonly string[];
   /** Chains on the path in which a rule changed that may concern a packet to IMDS: the same as before, or not? */
@@ -27,6 +29,10 @@ export interface LostRule {
   readonly rule: OwnRule;
   readonly attributes: Buffer;
 }
+export interface WrittenRule {
+  readonly rule: OwnRule;
+  readonly handle: bigint;
+}
 export interface ChangedChain {
   readonly family: NftFamily;
   readonly table: string;
@@ -41,7 +47,7 @@ export class TransactionReader {
   outlook: Outlook;
   private readonly guardTables: ReadonlySet<string>;
   private lost: LostRule[] = [];
-  private written: string[] = [];
+  private wrote: WrittenRule[] = [];
   private readonly guards = new Set<string>();
   private readonly chains = new Map<string, ChangedChain>();
   private readonly above = new Map<string, ChangedChain>();
@@ -89,7 +95,7 @@ export class TransactionReader {
     const own = named ? this.ownRule(event) : undefined;
     // A part of the datagram would keep all of it in memory.
     if (own && event.change === 'deleted') this.lost.push({ rule: own, attributes: Buffer.from(attributes) });
-    else if (own) this.written.push(ownKey(family, table, own.text));
+    else if (own) this.wrote.push({ rule: own, handle: handleOf(event) ?? 0n });
     // Also off the path: a translation of another address into that of IMDS is a way there.
     else if (named) this.matters.add(`a rule that names IMDS in ${family} ${table} ${chain}`);
     if (!own && event.change === 'new' && this.outlook.contested.has(chainKey(family, table, chain)) && isFirst(event)) this.above.set(chainKey(family, table, chain), { family, table, chain });
@@ -120,13 +126,14 @@ export class TransactionReader {
   }
 
   private end({ id, pid, process, port }: Extract<NftEvent, { is: 'generation' }>): Transaction {
-    for (const key of this.written) {
-      const at = this.lost.findIndex(({ rule }) => ownKey(rule.family, rule.table, rule.text) === key);
+    for (const { rule: again } of this.wrote) {
+      const at = this.lost.findIndex(({ rule }) => rule === again);
       if (at >= 0) this.lost.splice(at, 1);
     }
     const done: Transaction = {
       generation: id, pid, process, port,
       lost: this.lost,
+      wrote: this.wrote,
       guards: [...this.guards],
       chains: [...this.chains.values()],
       above: [...this.above.values()],
@@ -134,7 +141,7 @@ export class TransactionReader {
       matters: [...this.matters],
     };
     this.lost = [];
-    this.written = [];
+    this.wrote = [];
     this.guards.clear();
     this.chains.clear();
     this.above.clear();

@@ -1,13 +1,15 @@
 import type { Report } from '../../../agent/core/report.ts';
+import type { Step } from '../../../agent/core/plan.ts';
 import { DEFAULT_SETTINGS, type Settings } from '../../../agent/core/settings.ts';
-import type { Look, Role } from '../../../agent/core/watch/look.ts';
+import type { Look } from '../../../agent/core/watch/look.ts';
 import type { GuardStatus } from '../../../agent/core/watch-status.ts';
 import type { WatchNeeds } from '../../../agent/watch/needs.ts';
 import { Watcher } from '../../../agent/watch/watcher.ts';
 
 export const blocked: Report = { answer: 'blocked', reason: 'EveryPacketDropped', targets: [], collateral: [], assumed: [] };
-export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses' };
-export const look = (report: Report, problems: readonly string[] = []): Look => ({ ok: true, report, steps: [], problems, left: [] });
+const passing = { name: 'eni+ ipv4', reason: 'PacketPasses' } as Report['targets'][number];
+export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses', targets: [passing] };
+export const look = (report: Report, problems: readonly string[] = [], steps: readonly Step[] = [], dryRun = false): Look => ({ ok: true, report, steps, dryRun, problems, left: [] });
 
 /** A world of its own for a watcher: time moves when it is told to, and a look ends when it is told what it saw. */
 export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
@@ -15,7 +17,7 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
   /** What people's clocks show beside: somebody may set them. */
   let wallOffset = 0;
   let timers: { at: number; then: () => void }[] = [];
-  const looks: { readonly role: Role; readonly settings: Settings; readonly signal: AbortSignal; end: (look: Look) => Promise<void> }[] = [];
+  const looks: { readonly write: boolean; readonly settings: Settings; readonly signal: AbortSignal; end: (look: Look) => Promise<void> }[] = [];
   const logged: { level: string; message: string; fields: Readonly<Record<string, unknown>> | undefined }[] = [];
   const guard = { state: 'owned-persistent' as GuardStatus['state'], standing: true, kept: 0 };
   const needs: WatchNeeds = {
@@ -30,9 +32,9 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
       },
     },
     log: (level, message, fields) => void logged.push({ level, message, fields }),
-    look: (role, lookSettings, signal) =>
+    look: (write, lookSettings, signal) =>
       new Promise((resolve) => looks.push({
-        role, settings: lookSettings, signal,
+        write, settings: lookSettings, signal,
         end: async (seen) => {
           resolve(seen);
           await new Promise(setImmediate);

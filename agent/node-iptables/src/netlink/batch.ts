@@ -99,6 +99,10 @@ export function sameRule(place: ChainPlace, attributes: ReadonlyMap<number, Buff
   return request(MESSAGE.NEWRULE, flags, place.family, textAttribute(RULE.TABLE, place.table), textAttribute(RULE.CHAIN, place.chain), ...kept);
 }
 
+/** One rule, by the handle that the kernel gave it. */
+export const deleteRule = ({ family, table, chain }: ChainPlace, handle: bigint): Buffer =>
+  request(MESSAGE.DELRULE, NLM_F.ACK, family, textAttribute(RULE.TABLE, table), textAttribute(RULE.CHAIN, chain), longAttribute(RULE.HANDLE, handle));
+
 const UNSPECIFIED = Buffer.from([0, 0, 0, 0]);
 const dump = (kind: number, ...attributes: readonly Buffer[]): Buffer => messageBytes({ type: messageType(kind), flags: NLM_F.REQUEST | NLM_F.DUMP, body: Buffer.concat([UNSPECIFIED, ...attributes]) });
 
