@@ -7,7 +7,7 @@ import type { WatchNeeds } from '../../../agent/watch/needs.ts';
 import { Watcher } from '../../../agent/watch/watcher.ts';
 
 export const blocked: Report = { answer: 'blocked', reason: 'EveryPacketDropped', targets: [], collateral: [], assumed: [] };
-const passing = { name: 'eni+ ipv4', reason: 'PacketPasses' } as Report['targets'][number];
+const passing = { name: 'eni+ ipv4', family: 'ipv4', interface: 'eni+', from: 'configuration', reason: 'PacketPasses' } as Report['targets'][number];
 export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses', targets: [passing] };
 export const look = (report: Report, problems: readonly string[] = [], steps: readonly Step[] = [], dryRun = false): Look => ({ ok: true, report, steps, dryRun, problems, left: [] });
 
