@@ -47,7 +47,7 @@ async function everything(): Promise<void> {
       const told = new Map<string, Overwrite>();
       for (let at = 0; at < OVERWRITES; at++) {
         const back = rule.back(BACK_WITHIN_MS);
-        known.push(await undo(names[at % names.length]!, rule.handle!, at % 4 === 3 ? pod : undefined));
+        known.push(await undo(names[at % names.length]!, rule, at % 4 === 3 ? pod : undefined));
         await back;
         if ((at + 1) % ASK_EVERY > 0) continue;
         for (const one of await entered(daemon, at + 1)) told.set(`${one.at} ${one.culprit.pid ?? ''}`, one);
@@ -103,14 +103,17 @@ function namedPrograms(t: Test): Named[] {
   );
 }
 
-/** Deletes the rule, and ends. */
-async function undo({ file, does }: Named, handle: bigint, pod: string | undefined): Promise<Known> {
+/** A program that deletes the rule, and has ended. */
+async function undo(named: Named, rule: DocumentedRule, pod: string | undefined): Promise<Known> {
+  const [{ file, does }, handle] = [named, rule.handle!];
   const args = { iptables: ['iptables', '-D', 'FORWARD', ...DOCUMENTED.split(' ')], restore: ['iptables-restore', '--noflush'], nft: ['delete', 'rule', 'ip', 'filter', 'FORWARD', 'handle', String(handle)] }[does];
   // The shell enters the cgroup and becomes the program, so the number stays.
   const child: ChildProcess = spawn('sh', ['-c', `${pod === undefined ? '' : `echo $$ >'${pod}/cgroup.procs'; `}exec "$0" "$@"`, file, ...args], { stdio: ['pipe', 'ignore', 'inherit'] });
   // One that has nothing to read may be gone before this; one that fails says so by its exit.
   child.stdin!.on('error', () => {}).end(does === 'restore' ? `*filter\n-D FORWARD ${DOCUMENTED}\nCOMMIT\n` : '');
   const [code] = (await once(child, 'close')) as [number | null];
+  // A second copy, which the daemon has taken away itself meanwhile: nobody undid anything.
+  if (code !== 0 && rule.handle !== handle) return undo(named, rule, pod);
   if (code !== 0) throw new Error(`${file} ended with ${code}`);
   // Fifteen bytes of the file's name.
   return { name: file.slice(file.lastIndexOf('/') + 1).slice(0, 15), pid: child.pid!, commandLine: [file, ...args].join(' '), inPod: pod !== undefined };

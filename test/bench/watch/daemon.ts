@@ -15,6 +15,10 @@ export interface LogLine {
 /** Long enough for a look at 50,000 rules on a busy machine; whoever waits longer waits for something that does not come. */
 const PATIENCE_MS = 60_000;
 
+/** A signal alone would end this process without a word to those it started. */
+const endOurselves = (): never => process.exit(1);
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /** `imds-guard watch` in this network namespace: what it logs, and what it answers. */
 export class Daemon {
   readonly lines: LogLine[] = [];
@@ -35,6 +39,7 @@ export class Daemon {
     });
     // Whoever ends without stop() takes it along; what it keeps in the kernel goes with the namespace.
     process.once('exit', this.kill);
+    for (const signal of SIGNALS) process.once(signal, endOurselves);
   }
 
   /** The launcher becomes the daemon, so it has this number from the start. */
@@ -71,6 +76,7 @@ export class Daemon {
 
   async stop(): Promise<void> {
     process.off('exit', this.kill);
+    for (const signal of SIGNALS) process.off(signal, endOurselves);
     if (this.ended) return;
     const gone = once(this.child, 'exit');
     this.child.kill('SIGTERM');

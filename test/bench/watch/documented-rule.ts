@@ -1,5 +1,5 @@
 import { NETLINK_NETFILTER, NFNLGRP_NFTABLES, NLM_F, MESSAGE, RULE, batch, handleOf, listRules, longAttribute, messageBytes, messageType, messagesOf, plainRuleText, readNftEvent, textAttribute } from '../../../agent/node-iptables/src/netlink/index.ts';
-import { NetlinkRequests, openEvents } from '../../../agent/node-iptables/src/kernel/index.ts';
+import { ERRNO, KernelError, NetlinkRequests, openEvents } from '../../../agent/node-iptables/src/kernel/index.ts';
 
 /** What the daemon keeps, by the words of the documentation. */
 export const DOCUMENTED = '-i eni+ -d 169.254.169.254/32 -j DROP';
@@ -11,13 +11,11 @@ const RECEIVE_BYTES = 1 << 26;
 
 /** The documented rule in this network namespace, seen by a netlink socket of our own: whatever the daemon believes. */
 export class DocumentedRule {
-  /** By which nft and the kernel name the one that is there; undefined while there is none. */
-  handle: bigint | undefined;
   private readonly requests: NetlinkRequests;
   private close: () => void = () => {};
-  private lostInBatch = false;
+  /** Of every copy: a look and a repair that meet may leave two for a moment. */
+  private readonly handles = new Set<bigint>();
   private onBack: ((atMs: number) => void) | undefined;
-  private onLost: ((atMs: number) => void) | undefined;
 
   private constructor(requests: NetlinkRequests) {
     this.requests = requests;
@@ -34,9 +32,14 @@ export class DocumentedRule {
     rule.close = () => events.close();
     // One that is there already; an event that comes meanwhile says the same once more.
     rule.requests.list(listRules(PLACE), ({ body }) => {
-      if (plainRuleText(body.subarray(4), 'ipv4') === TEXT) rule.handle = handleOf({ attributes: body.subarray(4) });
+      if (plainRuleText(body.subarray(4), 'ipv4') === TEXT) rule.handles.add(handleOf({ attributes: body.subarray(4) })!);
     });
     return rule;
+  }
+
+  /** By which nft and the kernel name it, the one that was written last; undefined while there is none. */
+  get handle(): bigint | undefined {
+    return [...this.handles].at(-1);
   }
 
   /**
@@ -45,25 +48,25 @@ export class DocumentedRule {
    * @returns when it was gone
    */
   delete(): number {
-    const { handle } = this;
-    if (handle === undefined) throw new Error('the documented rule is not there');
-    this.handle = undefined;
-    const body = Buffer.concat([Buffer.from([IPV4, 0, 0, 0]), textAttribute(RULE.TABLE, PLACE.table), textAttribute(RULE.CHAIN, PLACE.chain), longAttribute(RULE.HANDLE, handle)]);
-    const { results } = this.requests.ask(...batch(messageBytes({ type: messageType(MESSAGE.DELRULE), flags: NLM_F.REQUEST | NLM_F.ACK, body })));
-    const goneMs = performance.now();
-    const failure = results.find((errno) => errno !== 0);
-    if (failure !== undefined) throw new Error(`the documented rule could not be deleted: errno ${failure}`);
-    return goneMs;
+    for (let { handle } = this; handle !== undefined; { handle } = this) {
+      this.handles.delete(handle);
+      const failure = this.requests.ask(...batch(deletion(handle))).results.find((errno) => errno !== 0);
+      if (failure === undefined) return performance.now();
+      // A second copy that the daemon has just taken away itself: the first is left.
+      if (failure !== ERRNO.ENOENT) throw new KernelError('the documented rule could not be deleted', failure);
+    }
+    throw new Error('the documented rule is not there');
   }
 
   /** When it is back after the next return; asked before it is deleted. */
   back(withinMs: number): Promise<number> {
-    return heard((tell) => (this.onBack = tell), withinMs, 'the documented rule did not come back');
-  }
-
-  /** When it is lost the next time; asked before. */
-  lost(withinMs: number): Promise<number> {
-    return heard((tell) => (this.onLost = tell), withinMs, 'nobody deleted the documented rule');
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error('the documented rule did not come back')), withinMs);
+      this.onBack = (atMs) => {
+        clearTimeout(timer);
+        resolve(atMs);
+      };
+    });
   }
 
   end(): void {
@@ -74,28 +77,19 @@ export class DocumentedRule {
   private read(datagram: Buffer): void {
     for (const message of messagesOf(datagram)) {
       const event = readNftEvent(message);
-      if (event?.is === 'generation') {
-        if (this.lostInBatch) this.onLost?.(performance.now());
-        this.lostInBatch = false;
-      } else if (event?.is === 'rule' && event.family === PLACE.family && event.table === PLACE.table && event.chain === PLACE.chain && plainRuleText(event.attributes, 'ipv4') === TEXT) {
-        if (event.change === 'deleted') {
-          this.lostInBatch = true;
-          this.handle = undefined;
-        } else {
-          this.handle = handleOf(event);
-          this.onBack?.(performance.now());
-        }
+      if (event?.is !== 'rule' || event.family !== PLACE.family || event.table !== PLACE.table || event.chain !== PLACE.chain) continue;
+      if (plainRuleText(event.attributes, 'ipv4') !== TEXT) continue;
+      const handle = handleOf(event)!;
+      if (event.change === 'deleted') this.handles.delete(handle);
+      else {
+        this.handles.add(handle);
+        this.onBack?.(performance.now());
       }
     }
   }
 }
 
-function heard(listen: (tell: (atMs: number) => void) => void, withinMs: number, otherwise: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(otherwise)), withinMs);
-    listen((atMs) => {
-      clearTimeout(timer);
-      resolve(atMs);
-    });
-  });
+function deletion(handle: bigint): Buffer {
+  const body = Buffer.concat([Buffer.from([IPV4, 0, 0, 0]), textAttribute(RULE.TABLE, PLACE.table), textAttribute(RULE.CHAIN, PLACE.chain), longAttribute(RULE.HANDLE, handle)]);
+  return messageBytes({ type: messageType(MESSAGE.DELRULE), flags: NLM_F.REQUEST | NLM_F.ACK, body });
 }

@@ -19,8 +19,8 @@ export interface IdleSituation {
 
 const MOST_CPU_PERCENT = 0.1;
 const MOST_OVER_BARE_MIB = 12;
-/** No look for so long, and it has nothing left to do: V8 has cleared up after the last one too. */
-const QUIET_MS = 10_000;
+/** After its first look V8 still clears up for some seconds. */
+const SETTLING_MS = 10_000;
 
 export interface BareNode {
   readonly rssAnonMiB: number;
@@ -44,9 +44,13 @@ export async function idleRows(launcher: string, { what, rules, legacy }: IdleSi
   runFor('iptables-nft-restore', ['--noflush'], KUBE_JUMPS);
   runFor('iptables-nft-restore', ['--noflush'], kubeSync(servicesFrom(0, Math.round(rules / RULES_A_SERVICE))));
   if (legacy) for (const program of ['iptables-legacy', 'ip6tables-legacy']) for (const table of ['filter', 'nat', 'mangle']) runFor(program, ['-t', table, '-A', 'OUTPUT', '-j', 'ACCEPT']);
+  // The first one writes, which has to be looked at. The next finds all in place, looks once, and has nothing left to do.
+  const first = new Daemon(launcher);
+  await first.blocked().finally(() => first.stop());
   const daemon = new Daemon(launcher);
   try {
-    await settled(daemon);
+    await daemon.blocked();
+    await wait(SETTLING_MS);
     const before = costOf(daemon.pid);
     await wait(forMs);
     const after = costOf(daemon.pid);
@@ -75,15 +79,5 @@ export async function idleRows(launcher: string, { what, rules, legacy }: IdleSi
     ];
   } finally {
     await daemon.stop();
-  }
-}
-
-/** Its own first writes are looked at once more: after that it has nothing to do. */
-async function settled(daemon: Daemon): Promise<void> {
-  await daemon.blocked();
-  const looks = async (): Promise<number> => Object.values((await daemon.status()).counts.checks).reduce((sum, one) => sum + one);
-  for (let before = -1, now = await looks(); now !== before; ) {
-    await wait(QUIET_MS);
-    [before, now] = [now, await looks()];
   }
 }
