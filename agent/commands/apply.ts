@@ -1,9 +1,9 @@
-import { type Firewall, IptablesError } from 'node-iptables';
+import { type Backend, type Family, type Firewall, IptablesError } from 'node-iptables';
 import { UsageError } from '../config.ts';
 import { desired } from '../core/desired.ts';
 import { GUARD_TABLE } from '../core/guard-table.ts';
 import type { Observed } from '../core/observed.ts';
-import { type Step, backendFor, hiddenTables, needsReclaim, plan, unwrittenFamilies } from '../core/plan.ts';
+import { type Step, backendFor, hiddenTables, needsReclaim, plan, unreadFamilies, unwrittenFamilies } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
 import { verdict } from '../core/verdict.ts';
 import { printed } from './check.ts';
@@ -19,7 +19,7 @@ export const apply: Command = async (context) => {
   }
   const backend = backendFor(before, settings.backend);
   const first = plan(wanted, before, backend);
-  if (context.values['dry-run'] === true) return finish(context, before, { dryRun: true, steps: first, problems: [], left: first });
+  if (context.values['dry-run'] === true) return finish(context, before, { dryRun: true, steps: first, problems: [], left: first, backend, unread: unreadFamilies(before, backend) });
 
   const firewall = await context.firewall();
   const problems = [...unwrittenFamilies(before, backend), ...(backend === 'nft' ? hiddenTables(before) : []), ...(await carryOut(firewall, first))];
@@ -31,7 +31,7 @@ export const apply: Command = async (context) => {
     problems.push(...(await carryOut(firewall, again)));
     now = await context.observe();
   }
-  return finish(context, now, { dryRun: false, steps: [...first, ...again], problems, left: plan(wanted, now, backend) });
+  return finish(context, now, { dryRun: false, steps: [...first, ...again], problems, left: plan(wanted, now, backend), backend, unread: unreadFamilies(now, backend) });
 };
 
 /**
@@ -64,6 +64,10 @@ interface Done {
   readonly problems: readonly string[];
   /** What is still to be done, by what was read afterwards. */
   readonly left: readonly Step[];
+  /** The iptables that is written to. */
+  readonly backend: Backend;
+  /** Families of it that could not be read: of those `left` knows nothing. */
+  readonly unread: readonly Family[];
 }
 
 function finish(context: Context, observed: Observed, done: Done): number {

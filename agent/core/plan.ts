@@ -74,10 +74,13 @@ const rulesetsOf = (observed: Observed): Ruleset[] => observed.rulesets.map((rul
 
 const couldNotLook = (observed: Observed, family: Family): boolean => observed.failures.some((failure) => failure.family === family || failure.family === 'both');
 
-/** Families whose rules could not be read: nothing is written to them, or each pass would write the same once more. */
+/** Families whose rules could not be read: what stands there is not known. */
+export const unreadFamilies = (observed: Observed, backend: Backend): Family[] =>
+  (['ipv4', 'ipv6'] as const).filter((family) => couldNotLook(observed, family) && !observed.rulesets.some((ruleset) => ruleset.family === family && ruleset.backend === backend));
+
+/** Nothing is written to what was not read, or each pass would write the same once more. */
 export const unwrittenFamilies = (observed: Observed, backend: Backend): string[] =>
-  (['ipv4', 'ipv6'] as const)
-    .filter((family) => couldNotLook(observed, family) && !observed.rulesets.some((ruleset) => ruleset.family === family && ruleset.backend === backend))
+  unreadFamilies(observed, backend)
     .map((family) => `nothing was written for ${family}, because what is there could not be read`);
 
 /** What keeps us from writing, or from finding what we wrote, in words. */

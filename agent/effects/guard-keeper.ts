@@ -1,4 +1,4 @@
-import { type Message, META, RULE, type TableState, attributesOf, comparison, expressionsOf, listRules, listTables, loadedMeta, packetsOf, readTable, verdictOf } from 'node-iptables/netlink';
+import { type Message, META, RULE, type TableState, attributesOf, batch, comparison, deleteTable, expressionsOf, listRules, listTables, loadedMeta, packetsOf, readTable, verdictOf } from 'node-iptables/netlink';
 import { ERRNO, KernelError, NetlinkRequests } from 'node-iptables/kernel';
 import { GUARD_FORMS, type GuardForm, guardBatch, tableOf } from '../core/watch/guard-batch.ts';
 import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
@@ -39,7 +39,7 @@ export class GuardKeeper {
 
   /** Writes the table, whatever stands in its place, unless another process owns it. */
   keep(settings: Pick<Settings, 'guard' | 'action'>): GuardStatus {
-    if (settings.guard === 'none') return (this.status = { state: 'absent', because: 'switched off by the settings' });
+    if (settings.guard === 'none') return this.giveUp();
     const wanted = settings.guard === 'plain' ? (['plain'] as const) : this.forms;
     try {
       const there = this.tables();
@@ -56,16 +56,36 @@ export class GuardKeeper {
     }
   }
 
+  /** What nobody else can take away. A plain one goes with the next look. */
+  private giveUp(): GuardStatus {
+    try {
+      for (const table of this.tables()) if (table.owner === this.port) this.requests.ask(...batch(deleteTable({ family: 'inet', table: table.name })));
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+    }
+    return (this.status = { state: 'absent', because: 'switched off by the settings' });
+  }
+
   /** Whether every table that we wrote is still there and, where it is to be so, ours. */
   stands(): boolean {
     if (this.status.state === 'absent') return false;
     try {
       const there = this.tables();
       const needed = this.status.state === 'owned' ? [OWNED_GUARD_TABLE, GUARD_TABLE] : [GUARD_TABLE];
-      return needed.every((name) => there.some((table) => table.name === name && (name !== tableOf(this.status.state as GuardForm) || this.status.state === 'plain' || table.owner === this.port)));
+      return needed.every((name) => there.some((table) => table.name === name && (table.owner === this.port || (table.owner === undefined && this.status.state !== 'owned-persistent' && this.drops(name)))));
     } catch {
       return false;
     }
+  }
+
+  /** Whether a table that anybody can change still drops for both families. */
+  private drops(table: string): boolean {
+    const families = new Set<string>();
+    this.requests.list(listRules({ family: 'inet', table, chain: 'forward' }), ({ body }) => {
+      const { family, drops } = readGuardRule(body);
+      if (drops) families.add(family);
+    });
+    return families.size === 2;
   }
 
   /** With what it has dropped so far. */
@@ -118,9 +138,17 @@ const NOT_PERMITTED = 'not permitted: CAP_NET_ADMIN is needed';
 const IPV4 = 2;
 
 function addDropped({ body }: Message, dropped: { ipv4: number; ipv6: number }): void {
+  const { family, drops, packets } = readGuardRule(body);
+  if (drops) dropped[family] += packets;
+}
+
+/** A rule of our forward chain: `ip daddr … counter drop`, or a reset. */
+function readGuardRule(body: Buffer): { readonly family: 'ipv4' | 'ipv6'; readonly drops: boolean; readonly packets: number } {
   const expressions = expressionsOf(attributesOf(body, 4).get(RULE.EXPRESSIONS));
-  if (!expressions.some((one) => verdictOf(one)?.code === 0 || one.name === 'reject')) return;
   const asked = expressions.findIndex((one) => loadedMeta(one) === META.NFPROTO);
-  const family = asked >= 0 && comparison(expressions[asked + 1]!)?.value[0] === IPV4 ? 'ipv4' : 'ipv6';
-  for (const one of expressions) dropped[family] += Number(packetsOf(one) ?? 0n);
+  return {
+    family: asked >= 0 && comparison(expressions[asked + 1]!)?.value[0] === IPV4 ? 'ipv4' : 'ipv6',
+    drops: expressions.some((one) => verdictOf(one)?.code === 0 || one.name === 'reject'),
+    packets: expressions.reduce((sum, one) => sum + Number(packetsOf(one) ?? 0n), 0),
+  };
 }

@@ -1,8 +1,8 @@
-import { CHAIN, HOOK, type Message, type NftEvent, RuleSignature, TABLE, type ChainPlace, attributesOf, batch, deleteRule, getGeneration, listChains, listRules, listTables, mayConcern, newBaseChain, newChain, newTable, numberOf, plainRuleText, readNftEvent, sameRule, textOf } from 'node-iptables/netlink';
+import { CHAIN, HOOK, type Message, type NftEvent, RuleSignature, TABLE, type ChainPlace, attributesOf, batch, deleteRule, getGeneration, handleOf, listChains, listRules, listTables, mayConcern, newBaseChain, newChain, newTable, looksUpAnonymousSet, numberOf, plainRuleText, readNftEvent, sameRule, textOf } from 'node-iptables/netlink';
 import { ERRNO, KernelError, type NetlinkRequests } from 'node-iptables/kernel';
 import { OWN_CHAIN } from '../core/desired.ts';
 import { IMDS_DESTINATIONS, type OwnRule } from '../core/watch/outlook.ts';
-import type { LostRule, WrittenRule } from '../core/watch/transaction.ts';
+import type { LostRule } from '../core/watch/transaction.ts';
 
 /** The rules that iptables-nft keeps in nf_tables, as the kernel has them: read and put back without starting a program. */
 export class KernelRules {
@@ -23,6 +23,15 @@ export class KernelRules {
    * @returns undefined when they are there; otherwise why not
    */
   putBack(lost: readonly LostRule[]): string | undefined {
+    try {
+      return this.write(lost);
+    } catch (error) {
+      if (error instanceof KernelError) return error.message;
+      throw error;
+    }
+  }
+
+  private write(lost: readonly LostRule[]): string | undefined {
     const rules = lost.map(({ rule, attributes }) => sameRule(rule, attributesOf(attributes), rule.position));
     const first = this.failureOf(batch(...rules));
     if (first !== ERRNO.ENOENT) return first === undefined ? undefined : new KernelError('nf_tables', first).code;
@@ -30,19 +39,27 @@ export class KernelRules {
     return again === undefined ? undefined : new KernelError('nf_tables', again).code;
   }
 
-  /** Takes this very rule away, if there is another that says the same; should that one go at the same time, it is written again. */
-  dropDouble({ rule, handle }: WrittenRule): void {
-    const copies = this.copiesOf(rule);
-    if (copies.length < 2) return;
-    this.failureOf(batch(deleteRule(rule, handle)));
-    if (this.copiesOf(rule).length === 0) this.putBack([{ rule, attributes: copies[0]! }]);
+  /**
+   * Where a rule is there more than once, takes those with the given handles away, but for one that stays. Should somebody delete
+   * the others at the same moment, it is written again.
+   */
+  dropDoubles(rule: OwnRule, handles: ReadonlySet<bigint>): void {
+    try {
+      const copies = this.copiesOf(rule);
+      const ours = copies.filter(({ handle }) => handles.has(handle)).slice(0, copies.length - 1);
+      if (ours.length === 0) return;
+      this.failureOf(batch(...ours.map(({ handle }) => deleteRule(rule, handle))));
+      if (this.copiesOf(rule).length === 0) this.write([{ rule, attributes: copies[0]!.attributes }]);
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+    }
   }
 
-  private copiesOf(rule: OwnRule): Buffer[] {
-    const copies: Buffer[] = [];
+  private copiesOf(rule: OwnRule): { readonly handle: bigint; readonly attributes: Buffer }[] {
+    const copies: { handle: bigint; attributes: Buffer }[] = [];
     this.requests.list(listRules(rule), ({ body }) => {
       const attributes = body.subarray(4);
-      if (plainRuleText(attributes, rule.family === 'ip' ? 'ipv4' : 'ipv6') === rule.text) copies.push(Buffer.from(attributes));
+      if (plainRuleText(attributes, rule.family === 'ip' ? 'ipv4' : 'ipv6') === rule.text) copies.push({ handle: handleOf({ attributes }) ?? 0n, attributes: Buffer.from(attributes) });
     });
     return copies;
   }
@@ -50,12 +67,16 @@ export class KernelRules {
   /** What the rules of a chain say that may concern a packet to IMDS: the same text for the same rules. */
   signatureOf(chain: ChainPlace): string {
     const signature = new RuleSignature();
+    let elsewhere = false;
     const failed = this.requests.list(listRules(chain), ({ body }) => {
       const attributes = body.subarray(4);
-      if (mayConcern(attributes, chain.family, IMDS_DESTINATIONS)) signature.add(attributes);
+      if (!mayConcern(attributes, chain.family, IMDS_DESTINATIONS)) return;
+      elsewhere ||= looksUpAnonymousSet(attributes);
+      signature.add(attributes);
     });
-    // A list that changed while it was read is like no other; so is one that cannot be read.
-    return failed === undefined ? signature.text() : `${String(failed)} ${this.generation() ?? ''}`;
+    // A list that changed while it was read is like no other; so is one that cannot be read, and rules that say what they say in
+    // an anonymous set: the kernel gives its name to the next one.
+    return failed === undefined && !elsewhere ? signature.text() : `${String(failed)} ${this.generation() ?? ''}`;
   }
 
   /** Every table's flags and every base chain's place and policy, as one text. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { Settings } from '../core/settings.ts';
-import type { Look } from '../core/watch/look.ts';
+import type { Look, Looked } from '../core/watch/look.ts';
 
 export interface LookSources {
   /** What starts this program: its file, and arguments before the command. */
@@ -53,8 +53,8 @@ function run(program: string, args: readonly string[], input: string, path: stri
 
 function readLook(text: string): Look | undefined {
   try {
-    const { steps = [], problems = [], left = [], dryRun = false, ...report } = JSON.parse(text) as Extract<Look, { ok: true }> & Extract<Look, { ok: true }>['report'] & { dryRun?: boolean };
-    return report.answer === undefined ? undefined : { ok: true, report, steps, dryRun, problems, left };
+    const { dryRun, steps, problems, left, backend, unread, ...report } = JSON.parse(text) as Looked & Looked['report'];
+    return report.answer === undefined ? undefined : { ok: true, report, dryRun, steps, problems, left, backend, unread };
   } catch {
     return undefined;
   }

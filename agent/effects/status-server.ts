@@ -1,7 +1,7 @@
-import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import { type AddressInfo, type Socket, SocketAddress, isIPv6 } from 'node:net';
+import { type AddressInfo, type Server, type Socket, SocketAddress, createServer, isIPv6 } from 'node:net';
 import { UsageError } from '../config.ts';
-import { type Open, type StatusSource, answerTo, text } from './status-answers.ts';
+import { answerOne } from './one-answer.ts';
+import { type Open, type StatusSource, answersOf } from './status-answers.ts';
 
 export interface StatusServerOptions {
   /** Where all endpoints are. An IP address. */
@@ -12,6 +12,8 @@ export interface StatusServerOptions {
   readonly metricsAddress?: string;
   /** How long a client may take to ask, and again to take its answer. */
   readonly patienceMs?: number;
+  /** Milliseconds since any moment. */
+  readonly now?: () => number;
 }
 
 export interface StatusServer {
@@ -30,12 +32,23 @@ const AT_MOST = 64;
  * @throws UsageError that names the port when it is in use, not permitted, or the address is not this node's
  */
 export async function startStatusServer(options: StatusServerOptions, source: StatusSource): Promise<StatusServer> {
+  const { patienceMs = 5_000, now = () => performance.now() } = options;
+  const answers = answersOf(source);
+  const connected: Connected = { all: new Set(), metrics: new Set() };
   const servers: Server[] = [];
-  const close = async (): Promise<void> => void (await Promise.all(servers.map(closed)));
+  const close = async (): Promise<void> => {
+    const ends = servers.map(closed);
+    for (const socket of [...connected.all, ...connected.metrics]) socket.destroy();
+    await Promise.all(ends);
+  };
   let { port } = options;
   try {
     for (const { address, openTo } of listeners(options)) {
-      const server = serverOf(source, openTo, options.patienceMs ?? 5_000);
+      const server = createServer((socket) => {
+        const open = openTo(socket);
+        admit(socket, connected[open]);
+        answerOne(socket, patienceMs, (asked) => answers(asked, open, now()));
+      });
       await listening(server, address, port);
       servers.push(server);
       ({ port } = server.address() as AddressInfo);
@@ -72,61 +85,20 @@ const same = (one: string, other: string): boolean => canonical(one) === canonic
 /** `0:0::1` is `::1`; an IPv4 client of `::` is seen at `::ffff:127.0.0.1`. */
 const canonical = (address: string): string => (isIPv6(address) ? new SocketAddress({ address, family: 'ipv6' }).address.replace(/^::ffff:(?=\d+\.)/, '') : address);
 
-function serverOf(source: StatusSource, openTo: Listener['openTo'], patienceMs: number): Server {
-  const server = createServer(
-    {
-      headersTimeout: patienceMs,
-      requestTimeout: patienceMs,
-      connectionsCheckingInterval: patienceMs / 5,
-      // Node waits a second longer than it tells the client.
-      keepAliveTimeout: 4_000,
-      maxHeaderSize: 8 * 1024,
-    },
-    (request, response) => {
-      // Nobody needs so long for a page; one that takes it byte by byte would keep it in memory.
-      const patience = setTimeout(() => request.socket.destroy(), patienceMs);
-      response.once('close', () => clearTimeout(patience));
-      respond(request, response, openTo(request.socket), source);
-    },
-  );
-  limitConnections(server, openTo);
-  return server;
-}
+type Connected = Readonly<Record<Open, Set<Socket>>>;
 
-function limitConnections(server: Server, openTo: Listener['openTo']): void {
-  const connected: Record<Open, number> = { all: 0, metrics: 0 };
-  server.on('connection', (socket: Socket) => {
-    const kind = openTo(socket);
-    if (connected[kind] >= AT_MOST) {
-      socket.destroy();
-      return;
-    }
-    connected[kind] += 1;
-    socket.once('close', () => (connected[kind] -= 1));
-  });
-}
-
-function respond({ method, url }: IncomingMessage, response: ServerResponse, open: Open, source: StatusSource): void {
-  const isRead = method === 'GET' || method === 'HEAD';
-  const { code, type, body } = isRead ? answered((url ?? '').split('?')[0]!, open, source) : text(405, 'GET or HEAD\n');
-  response.writeHead(code, {
-    'Content-Type': type,
-    'Content-Length': Buffer.byteLength(body),
-    'Cache-Control': 'no-store',
-    'X-Content-Type-Options': 'nosniff',
-    // What else such a client sends is not read.
-    ...(isRead ? {} : { Allow: 'GET, HEAD', Connection: 'close' }),
-  });
-  response.end(body);
-}
-
-/** A status that cannot be told is told as that, to the one who asked: it must not end the daemon. */
-function answered(path: string, open: Open, source: StatusSource): ReturnType<typeof answerTo> {
-  try {
-    return answerTo(path, open, source);
-  } catch (error) {
-    return text(500, `a bug: ${error instanceof Error ? error.message : String(error)}\n`);
+/**
+ * Who has been there longest makes room: a probe, which is the newest, gets through whatever others hold open. A set keeps
+ * the order in which they came.
+ */
+function admit(socket: Socket, connected: Set<Socket>): void {
+  const [longest] = connected;
+  if (longest && connected.size >= AT_MOST) {
+    connected.delete(longest);
+    longest.resetAndDestroy();
   }
+  connected.add(socket);
+  socket.once('close', () => connected.delete(socket));
 }
 
 async function listening(server: Server, address: string, port: number): Promise<void> {
@@ -156,9 +128,4 @@ const WHY: Readonly<Record<string, (address: string, port: number) => string>> =
   EAFNOSUPPORT: (address, port) => `port ${port} at ${address}: this kernel does not speak that family`,
 };
 
-function closed(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  });
-}
+const closed = (server: Server): Promise<void> => new Promise((resolve) => void server.close(() => resolve()));

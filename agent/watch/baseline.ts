@@ -1,6 +1,6 @@
 import { chainKey } from '../core/watch/outlook.ts';
 import type { PathChain } from '../core/report.ts';
-import type { ChangedChain } from '../core/watch/transaction.ts';
+import type { ChangedChain, Transaction } from '../core/watch/transaction.ts';
 import type { Rules } from './needs.ts';
 
 /**
@@ -11,6 +11,7 @@ export class Baseline {
   private readonly rules: Rules;
   private chains: Map<string, string> | undefined;
   private structure = '';
+  private generation: number | undefined;
 
   constructor(rules: Rules) {
     this.rules = rules;
@@ -23,19 +24,21 @@ export class Baseline {
         return place ? [[chainKey(place.family, place.table, place.chain), this.rules.signatureOf(place)]] : [];
       }));
       this.structure = this.rules.structure();
+      this.generation = this.rules.generation();
     } catch {
       this.forget();
     }
   }
 
-  /** While the node is looked at, every change counts: the look may have read before it. */
+  /** While the node is looked at there is nothing to compare with. */
   forget(): void {
     this.chains = undefined;
   }
 
-  isChanged(chains: readonly ChangedChain[], structure: boolean): boolean {
+  /** A change that was under way when this was taken is in it, and may not be in what the look saw. */
+  isChanged({ generation, chains, structure }: Pick<Transaction, 'generation' | 'chains' | 'structure'>): boolean {
     const known = this.chains;
-    if (!known) return true;
+    if (!known || this.generation === undefined || generation <= this.generation) return true;
     try {
       return (structure && this.rules.structure() !== this.structure) || chains.some((chain) => known.get(chainKey(chain.family, chain.table, chain.chain)) !== this.rules.signatureOf(chain));
     } catch {

@@ -22,6 +22,8 @@ export class Looks {
   private failures = 0;
   private timer: Timer | undefined;
   private running: { readonly abort: AbortController; readonly startedMs: number } | undefined;
+  /** The first change that no look which began after it has ended well for. */
+  private unseenSinceMs: number | undefined;
   private stopped = false;
 
   constructor(options: LooksOptions) {
@@ -31,12 +33,13 @@ export class Looks {
 
   want(urgency: Urgency): void {
     this.dirty = dirtied(this.dirty, urgency, this.options.clock.now());
+    this.unseenSinceMs ??= this.options.clock.now();
     this.schedule();
   }
 
-  /** For how long there has been a change that matters and was not looked at. */
+  /** For how long there has been a change that no look has seen: one that is under way has seen nothing yet. */
   staleMs(): number {
-    return this.dirty?.urgency === 'now' ? this.options.clock.now() - this.dirty.sinceMs : 0;
+    return this.unseenSinceMs === undefined ? 0 : this.options.clock.now() - this.unseenSinceMs;
   }
 
   /** Whether a change has come since the running look (or the last) began. */
@@ -78,6 +81,7 @@ export class Looks {
     this.lastEndMs = this.options.clock.now();
     this.lastTookMs = this.lastEndMs - startedMs;
     if (this.stopped) return;
+    if (look.ok) this.unseenSinceMs = (this.dirty as Cadence['dirty'])?.sinceMs;
     this.failures = this.options.done(look, sinceMs) ? 0 : this.failures + 1;
     this.schedule();
   }

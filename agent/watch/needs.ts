@@ -1,4 +1,5 @@
-import type { ChangedChain, LostRule, WrittenRule } from '../core/watch/transaction.ts';
+import type { OwnRule } from '../core/watch/outlook.ts';
+import type { ChangedChain, LostRule } from '../core/watch/transaction.ts';
 import type { LogLevel, Settings } from '../core/settings.ts';
 import type { Look } from '../core/watch/look.ts';
 import type { Culprit, GuardStatus } from '../core/watch-status.ts';
@@ -9,6 +10,8 @@ export interface WatchNeeds {
   readonly log: (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
   /** Looks at the node in a process of its own, and when it is to writes what is missing. Never rejects. */
   readonly look: (write: boolean, settings: Settings, signal: AbortSignal) => Promise<Look>;
+  /** Somebody else watches, and for ten seconds has let the node lie open. */
+  readonly leaderFails: () => void;
   readonly guard: Guard;
   /** Undefined where the kernel does not answer over netlink: then there are looks alone. */
   readonly rules: Rules | undefined;
@@ -41,8 +44,8 @@ export interface Guard {
 export interface Rules {
   /** @returns undefined when they are there again; otherwise why not */
   putBack(lost: readonly LostRule[]): string | undefined;
-  /** Takes this very rule away, if there is another that says the same. */
-  dropDouble(written: WrittenRule): void;
+  /** Where a rule is there more than once, takes those with these handles away, but for one that stays. */
+  dropDoubles(rule: OwnRule, handles: ReadonlySet<bigint>): void;
   signatureOf(chain: ChangedChain): string;
   structure(): string;
   generation(): number | undefined;

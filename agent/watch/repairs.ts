@@ -13,7 +13,7 @@ export class Repairs {
   private readonly rivals = new Rivals();
   /** Lost and not back yet, by `ownKey`. */
   private readonly missing = new Map<string, { readonly lost: LostRule; readonly entry: Entry | undefined }>();
-  private readonly written = new Map<string, WrittenRule>();
+  private readonly written = new Map<string, { readonly rule: OwnRule; readonly handles: Set<bigint> }>();
   private timer: Timer | undefined;
   guardStatus: GuardStatus = { state: 'absent', because: 'not made yet' };
 
@@ -69,15 +69,27 @@ export class Repairs {
 
   /** What we have put back since the last look. */
   wrote(rules: readonly WrittenRule[]): void {
-    for (const one of rules) this.written.set(keyOf(one.rule), one);
+    for (const { rule, handle } of rules) {
+      const known = this.written.get(keyOf(rule)) ?? { rule, handles: new Set() };
+      if (known.handles.size < MOST_HANDLES) known.handles.add(handle);
+      this.written.set(keyOf(rule), known);
+    }
+  }
+
+  /** Somebody else wrote a rule of ours: who takes one away to write it anew, or a look. */
+  cameBack(rules: readonly WrittenRule[]): void {
+    const entries = new Set(rules.map(({ rule }) => this.missing.get(keyOf(rule))?.entry));
+    for (const { rule } of rules) this.missing.delete(keyOf(rule));
+    for (const { entry } of this.missing.values()) entries.delete(entry);
+    this.restored([...entries].filter((entry) => entry !== undefined), this.needs.clock.now());
   }
 
   /**
-   * A look that had read before we put a rule back writes it once more. The one that came by our own socket goes: it is ours
-   * for certain.
+   * A look that had read before we put a rule back writes it once more, and so does a script that deletes it to write it anew.
+   * Those that came by our own socket go, for they are ours for certain.
    */
   dropDoubles(): void {
-    for (const one of this.written.values()) this.needs.rules?.dropDouble(one);
+    for (const { rule, handles } of this.written.values()) this.needs.rules?.dropDoubles(rule, handles);
     this.written.clear();
   }
 
@@ -98,6 +110,12 @@ export class Repairs {
   /** Somebody's rule is above ours now. Whether that matters a look will tell, where it may; mostly the guard table makes it none. */
   outranked(name: string, chains: readonly ChangedChain[]): void {
     for (const { family, table, chain } of chains) this.rivals.undone(name, `the top of ${family} ${table} ${chain}`, this.needs.clock.now(), this.isGuarded() ? 'left' : 'backing-off');
+  }
+
+  /** Other rules are to be kept from now on. */
+  forgetMissing(): void {
+    this.missing.clear();
+    this.written.clear();
   }
 
   isMissing(rule: OwnRule): boolean {
@@ -160,6 +178,8 @@ export class Repairs {
 }
 
 const RULES = 'rules';
+/** Of one rule between two looks: there are never so many. */
+const MOST_HANDLES = 1000;
 /** Repeats in the log: the same by the same. */
 const keyOfLoss = ({ name }: Culprit, lost: readonly string[]): string => `${name ?? 'unknown'}: ${lost[0]}${lost.length > 1 ? ` and ${lost.length - 1} more` : ''}`;
 

@@ -54,6 +54,10 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
       clock: systemClock,
       log: (level, message, fields) => log.event(level, message, fields),
       look: lookInProcess({ self: daemon.self, path: env['PATH'], keepsGuard: keeper !== undefined }),
+      leaderFails: () => {
+        log.event('warn', 'who watches has let the node lie open for ten seconds: watching too', {});
+        watcher.take('watching');
+      },
       guard: keeper ?? noGuard(String(netlink)),
       rules,
       culprit: (name, pid) => culpritOf(name, pid, { pidsAreTheKernels: pids.ours }),
@@ -64,6 +68,15 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
   );
   const closing: (() => unknown)[] = [];
   let stoodBy = false;
+  let stopping = false;
+  const stopped = new Promise<void>((stop) => {
+    daemon.onSignal(stop, () => {
+      daemon.reload().then((again) => {
+        log.event('info', 'the settings were read again', {});
+        watcher.replaceSettings(again);
+      }, (error: unknown) => log.event('error', `the settings stay as they were: ${messageOf(error)}`, {}));
+    });
+  });
 
   await subscribe();
   const poll = await startLegacyPoll({
@@ -83,26 +96,20 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
   }).catch((error: unknown) => ({ state: 'absent', because: messageOf(error) }) as const);
   known.audit = { state: audit.state, ...(audit.because === undefined ? {} : { because: audit.because }) };
   if (audit.state === 'read') closing.push(() => audit.close());
-  const stopped = new Promise<void>((stop) => {
-    daemon.onSignal(stop, () => {
-      daemon.reload().then((again) => {
-        log.event('info', 'the settings were read again', {});
-        watcher.replaceSettings(again);
-      }, (error: unknown) => log.event('error', `the settings stay as they were: ${messageOf(error)}`, {}));
-    });
-  });
   try {
     await Promise.race([stopped, stand()]);
     await stopped;
     log.event('info', 'stopping: the rules stay', {});
     void tell('STOPPING=1');
   } finally {
+    stopping = true;
     watcher.stop();
     await Promise.race([Promise.allSettled(closing.map(async (close) => close())), new Promise((late) => setTimeout(late, CLOSE_WITHIN_MS))]);
   }
 
   /** Watches, or stands by until whoever does is gone. */
   async function stand(serving = false): Promise<void> {
+    if (stopping) return;
     const lock = await takeLock().catch((error: unknown) => ({ held: false, squatter: true, because: `whether there is another instance cannot be asked: ${messageOf(error)}`, leave: () => {} }) as const);
     if (lock.held) closing.push(() => lock.release());
     else closing.push(() => lock.leave());
@@ -113,9 +120,11 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
       watcher.take('standing-by', { pid: lock.leader.pid ?? 0 });
       await tell('READY=1\nSTATUS=standing by');
       await lock.whenFree;
+      // To give up waiting looks the same.
       return stand(served);
     }
     if (!lock.held) log.event('warn', `watching without the lock: ${lock.because}`, {});
+    if (stopping) return;
     // At the start a port that cannot be had is a mistake in the settings; later it must not keep us from our work.
     if (!serving && stoodBy) void serveInTheEnd();
     else if (!serving) await serve();

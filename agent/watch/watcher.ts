@@ -1,3 +1,4 @@
+import type { Backend } from 'node-iptables';
 import { type LinkEvent, type Message, type NftEvent, messagesOf, readLinkEvent, readNftEvent } from 'node-iptables/netlink';
 import type { LegacyTable } from '../effects/legacy-poll.ts';
 import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
@@ -6,9 +7,10 @@ import { Ledger } from '../core/watch/ledger.ts';
 import { LinkTable } from '../core/watch/link-table.ts';
 import type { Look, Role } from '../core/watch/look.ts';
 import { lostBySteps, standing } from '../core/watch/missing-steps.ts';
-import { outlookOf } from '../core/watch/outlook.ts';
+import { chainKey, outlookOf } from '../core/watch/outlook.ts';
 import { type Transaction, TransactionReader, isRelevant } from '../core/watch/transaction.ts';
 import type { Settings } from '../core/settings.ts';
+import { visible } from '../core/visible.ts';
 import type { Culprit, WatchStatus } from '../core/watch-status.ts';
 import { Baseline } from './baseline.ts';
 import { Looks } from './looks.ts';
@@ -29,7 +31,12 @@ export class Watcher {
   /** Netlink ports that our own changes come by. */
   private readonly ownPorts: ReadonlySet<number>;
   /** Who changed something on the path since the last look, by name; what it led to is only theirs when it is one. */
-  private suspects = new Map<string, Culprit>();
+  private suspects: Map<string, Culprit> | 'unheard' = new Map();
+  /** What changed while the running look goes on; undefined while none does. */
+  private met: { readonly chains: Set<string>; structure: boolean } | undefined;
+  private backend: Backend | undefined;
+  private failingSinceMs: number | undefined;
+  private unheard: number | undefined;
   private stood: ReadonlySet<string> = new Set();
   private safety: { cancel(): void } | undefined;
   /** Rules of ours that somebody deleted while the running look goes on. */
@@ -41,7 +48,7 @@ export class Watcher {
     this.known = known;
     this.known.settings = settings;
     this.ownPorts = ownPorts;
-    this.reader = new TransactionReader(outlookOf(settings, undefined), new Set([GUARD_TABLE, OWNED_GUARD_TABLE]));
+    this.reader = new TransactionReader(outlookOf(settings, undefined), guardTablesOf(settings));
     this.repairs = new Repairs(needs, this.ledger);
     this.baseline = needs.rules && new Baseline(needs.rules);
     this.looks = new Looks({
@@ -66,20 +73,26 @@ export class Watcher {
 
   replaceSettings(settings: Settings): void {
     this.known.settings = settings;
-    this.reader.outlook = outlookOf(settings, this.known.report);
+    this.reader.outlook = outlookOf(settings, undefined, this.backend);
+    this.reader.guardTables = guardTablesOf(settings);
+    this.repairs.forgetMissing();
     if (this.isWatching) this.repairs.keepGuard(settings);
     this.looks.want('now');
   }
 
   onNetfilter(datagram: Buffer): void {
-    for (const message of messagesOf(datagram)) {
-      const event = readNftEvent(message);
-      if (event) this.nftEvent(event);
-    }
+    this.hear(() => {
+      for (const message of messagesOf(datagram)) {
+        const event = readNftEvent(message);
+        if (event) this.nftEvent(event);
+      }
+    });
   }
 
   onRoute(datagram: Buffer): void {
-    for (const message of messagesOf(datagram)) this.onLink(message);
+    this.hear(() => {
+      for (const message of messagesOf(datagram)) this.onLink(message);
+    });
   }
 
   onLink(message: Message): void {
@@ -90,6 +103,8 @@ export class Watcher {
   /** The kernel had to throw events away. */
   onEventsLost(): void {
     this.known.events.lost += 1;
+    // Who did what was not told: nobody is accused of what the next look finds.
+    this.suspects = 'unheard';
     this.needs.log('warn', 'the kernel threw events away: looking again', {});
     this.recheckGuard();
     this.looks.want('now');
@@ -103,7 +118,7 @@ export class Watcher {
   /** Somebody changed a table of iptables-legacy, says the audit: somebody else, unless we were about to. */
   onLegacyWrite(culprit: Culprit): void {
     if (this.looks.runningMs() > 0 || this.needs.clock.now() - this.looks.endedMs < OWN_WRITES_HEARD_MS) return;
-    this.suspects.set(`${culprit.name} ${culprit.pid}`, culprit);
+    this.suspect(`${culprit.name} ${culprit.pid}`, () => culprit);
   }
 
   status(): WatchStatus {
@@ -137,32 +152,62 @@ export class Watcher {
     this.known.events.received += 1;
     const transaction = this.reader.read(event);
     if (!transaction) return;
-    this.known.events.generation = transaction.generation;
+    const { events } = this.known;
+    const ahead = events.generation === undefined ? 1 : (transaction.generation - events.generation) | 0;
+    if (ahead > 0) events.generation = transaction.generation;
+    // One that is missing in the row: what it said may have been counted to this one, so nobody is named.
+    if (ahead > 1) this.onEventsLost();
     if (this.ownPorts.has(transaction.port)) return this.repairs.wrote(transaction.wrote);
-    if (!isRelevant(transaction)) return;
-    this.transaction(transaction);
+    if (isRelevant(transaction)) this.transaction(transaction, ahead > 1);
   }
 
-  private transaction(transaction: Transaction): void {
+  private transaction(transaction: Transaction, nobodyKnows: boolean): void {
+    const { lost, guards, above, wrote, matters, pid } = transaction;
+    const name = nobodyKnows ? 'unknown' : visible(transaction.process);
     let culprit: Culprit | undefined;
-    const who = (): Culprit => (culprit ??= this.needs.culprit(transaction.process, transaction.pid));
+    const who = (): Culprit => (culprit ??= nobodyKnows ? {} : this.needs.culprit(transaction.process, pid));
     const own = [...this.reader.outlook.own.values()];
-    // Without one to keep, the tables of that name are what a look takes away.
-    const guards = this.settings.guard === 'none' ? [] : transaction.guards;
-    if (this.isWatching && guards.length > 0) this.repairs.guardTouched(guards, who, this.settings, own);
-    this.lossesMet += transaction.lost.length;
-    const urgent = !this.isWatching || transaction.lost.length === 0 || this.repairs.rulesLost(transaction.lost, transaction.process, who, own);
-    if (this.isWatching && transaction.above.length > 0) this.repairs.outranked(transaction.process, transaction.above);
-    const undone = transaction.lost.length > 0 || guards.length > 0;
-    const changed = transaction.matters.length > 0 || this.isChanged(transaction);
+    let urgent = true;
+    this.lossesMet += lost.length;
+    if (this.isWatching) {
+      if (guards.length > 0) this.repairs.guardTouched(guards, who, this.settings, own);
+      if (wrote.length > 0) this.repairs.cameBack(wrote);
+      if (lost.length > 0) urgent = this.repairs.rulesLost(lost, name, who, own);
+      if (above.length > 0) this.repairs.outranked(name, above);
+    }
+    const undone = lost.length > 0 || guards.length > 0;
+    const changed = matters.length > 0 || this.isChanged(transaction);
     if (!undone && !changed) return;
     this.known.events.relevant += 1;
-    if (changed && !undone) this.suspects.set(`${transaction.process} ${transaction.pid}`, who());
+    if (!undone) this.suspect(`${name} ${pid}`, who);
     this.looks.want(urgent || changed || guards.length > 0 ? 'now' : 'soon');
   }
 
-  private isChanged({ chains, structure }: Transaction): boolean {
-    return (chains.length > 0 || structure) && (this.looks.runningMs() > 0 || !this.baseline || this.baseline.isChanged(chains, structure));
+  private isChanged(transaction: Transaction): boolean {
+    if (transaction.chains.length === 0 && !transaction.structure) return false;
+    if (this.met) {
+      // Whether it is on the way will be known when the look has ended.
+      for (const place of transaction.chains) this.met.chains.add(chainKey(place.family, place.table, place.chain));
+      this.met.structure ||= transaction.structure;
+      return false;
+    }
+    return !this.baseline || this.baseline.isChanged(transaction);
+  }
+
+  /** While a look runs, its own programs are among those that change things. */
+  private suspect(key: string, who: () => Culprit): void {
+    if (this.suspects !== 'unheard' && !this.met) this.suspects.set(key, who());
+  }
+
+  /** An event that cannot be understood is no reason to die, and one to look. */
+  private hear(events: () => void): void {
+    try {
+      events();
+    } catch (error) {
+      this.ledger.failed('event');
+      this.needs.log('error', `an event could not be read: ${String(error)}`, { key: String(error) });
+      this.looks.want('now');
+    }
   }
 
   private linkEvent(event: LinkEvent): void {
@@ -176,6 +221,8 @@ export class Watcher {
   private async look(signal: AbortSignal): Promise<Look> {
     this.baseline?.forget();
     this.lossesMet = 0;
+    this.met = { chains: new Set(), structure: false };
+    this.reader.outlook = { ...this.reader.outlook, path: undefined, pathTables: undefined };
     // The first look finds a node on which nothing was put back yet.
     const first = this.known.report === undefined;
     const seen = await this.needs.look(first && this.isWatching, this.settings, signal);
@@ -196,6 +243,8 @@ export class Watcher {
   private looked(look: Look, sinceMs: number): boolean {
     const { clock, log } = this.needs;
     const before = this.known.failure === undefined ? this.known.report?.answer : undefined;
+    const { met } = this;
+    this.met = undefined;
     if (!look.ok) {
       this.known.failure = look.because;
       this.ledger.checked('failed');
@@ -203,7 +252,7 @@ export class Watcher {
       log('error', `could not look: ${look.because}`, { key: look.because });
       return false;
     }
-    const { report, steps, problems, left } = look;
+    const { report, steps, problems, left, unread } = look;
     this.known.failure = undefined;
     this.known.report = report;
     this.known.checkedAtMs = clock.now();
@@ -214,20 +263,31 @@ export class Watcher {
       this.ledger.failed('write');
       log('warn', problem, { key: problem });
     }
-    this.reader.outlook = outlookOf(this.settings, report);
+    this.backend = look.backend;
+    this.reader.outlook = outlookOf(this.settings, report, look.backend);
+    const { path } = this.reader.outlook;
+    if (met && (met.structure || [...met.chains].some((key) => !path || path.has(key)))) this.looks.want('now');
     const own = [...this.reader.outlook.own.values()];
     this.repairs.dropDoubles();
     const lost = look.dryRun ? [] : lostBySteps(steps, this.stood, this.known.events.state === 'subscribed');
     if (lost.length > 0) this.repairs.found(lost, this.onlySuspect(), own, sinceMs);
     this.suspects = new Map();
-    this.stood = this.isWatching ? standing(own, left) : new Set();
-    if (this.isWatching && left.length === 0) this.repairs.allIsThere();
+    this.stood = this.isWatching ? standing(own, look) : new Set();
+    if (this.isWatching && left.length === 0 && unread.length === 0) this.repairs.allIsThere();
+    if (!this.isWatching) this.judgeLeader(report.answer !== 'blocked' && left.length > 0);
     if (!this.looks.isDirty) this.baseline?.take(report.path ?? []);
-    return report.answer === 'blocked' && problems.length === 0 && left.length === 0;
+    return report.answer === 'blocked' && problems.length === 0 && (left.length === 0 || !this.isWatching);
   }
 
   private onlySuspect(): Culprit {
-    return this.suspects.size === 1 ? this.suspects.values().next().value! : {};
+    return this.suspects !== 'unheard' && this.suspects.size === 1 ? this.suspects.values().next().value! : {};
+  }
+
+  /** One who watches, and has not written for ten seconds what is missing, hangs or is none of us. */
+  private judgeLeader(failing: boolean): void {
+    const now = this.needs.clock.now();
+    this.failingSinceMs = failing ? (this.failingSinceMs ?? now) : undefined;
+    if (this.failingSinceMs !== undefined && now - this.failingSinceMs >= LEADER_FAILS_MS) this.needs.leaderFails();
   }
 
   /** Cheap, and no process: is the last change that we heard of the last there was? Does our table stand? */
@@ -238,14 +298,16 @@ export class Watcher {
       const { events } = this.known;
       if (events.state === 'subscribed' && generation !== undefined && events.generation !== undefined && generation !== events.generation) {
         // One that is on its way here is no loss; it will have come by the next time.
-        if (this.unheard === generation) this.onEventsLost();
+        if (this.unheard === generation) {
+          events.generation = generation;
+          this.onEventsLost();
+        }
         this.unheard = generation;
       }
       this.recheckGuard();
       this.safety = this.checkLater();
     });
   }
-  private unheard: number | undefined;
 
   private recheckGuard(): void {
     if (!this.isWatching || this.settings.guard === 'none' || this.needs.guard.stands()) return;
@@ -253,12 +315,16 @@ export class Watcher {
   }
 }
 
+const LEADER_FAILS_MS = 10_000;
 /** So often in a row a look does not write because it met a repair. */
 const MOST_PUT_OFF = 4;
 const SAFETY_MS = 15_000;
 /** A record of the audit comes through a thread of the kernel, a moment after what it tells of. */
 const OWN_WRITES_HEARD_MS = 1000;
 const LONGEST_LOOK_MS = 5 * 60_000;
+
+/** Without one to keep, a table of that name is like any other. */
+const guardTablesOf = ({ guard }: Settings): ReadonlySet<string> => new Set(guard === 'none' ? [] : [GUARD_TABLE, OWNED_GUARD_TABLE]);
 
 function attempt<T>(ask: () => T): T | undefined {
   try {

@@ -55,6 +55,19 @@ t.test('a change that cannot be looked at for ten seconds makes the answer unkno
   t.match(watcher.alive(), { ok: true });
 });
 
+t.test('a look that is under way has seen nothing yet', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end(look(blocked));
+  watcher.onLegacy([{ family: 'ipv4', table: 'filter' }]);
+  await pass(10_100);
+  t.equal(looks.length, 2);
+  t.match(watcher.status(), { answer: 'unknown', reason: 'ChangedSince' }, 'one change, one look that hangs');
+  await looks[1]!.end(look(blocked));
+  t.match(watcher.status(), { answer: 'blocked' });
+});
+
 t.test('a look that never ends is told by /healthz', async (t) => {
   const { watcher, pass } = makeWorld();
   watcher.take('watching');
@@ -163,4 +176,36 @@ t.test('a later look reads first, and writes only when there is something to wri
   await pass(30_000);
   await looks[4]!.end(look(open, [], [], true));
   t.equal(looks[5]!.write, true, 'also where a packet passes: positions may have to be taken again');
+});
+
+t.test('who stands by takes over from one who lets the node lie open, and not before', async (t) => {
+  const { watcher, looks, leader, pass } = makeWorld();
+  watcher.take('standing-by', { pid: 77 });
+  await pass(100);
+  await looks[0]!.end(look(open, [], [missing], true));
+  t.notOk(leader.fails, 'it may be about to');
+  for (let at = 1; !leader.fails; at++) {
+    if (at > 20) return t.fail('it waits for ever');
+    await pass(4000);
+    if (looks.length > at) await looks[at]!.end(look(open, [], [missing], true));
+  }
+  const other = makeWorld();
+  other.watcher.take('standing-by', { pid: 77 });
+  await other.pass(100);
+  await other.looks[0]!.end(look(open, [], [missing], true));
+  await other.pass(4000);
+  await other.looks[1]!.end(look(blocked));
+  await other.pass(600_000);
+  for (const one of other.looks.slice(2)) await one.end(look(open, [], [missing], true));
+  t.notOk(other.leader.fails, 'one who does his work');
+});
+
+t.test('what could not be read is not said to be there', async (t) => {
+  const { watcher, looks, pass } = makeWorld();
+  watcher.take('watching');
+  await pass(100);
+  await looks[0]!.end({ ...look(open), unread: ['ipv4'] } as ReturnType<typeof look>);
+  const { rules } = watcher.status().counts;
+  t.ok(rules.length > 0);
+  t.ok(rules.every(({ family, present }) => present === (family === 'ipv6')));
 });

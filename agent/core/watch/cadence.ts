@@ -19,7 +19,8 @@ export type Urgency = 'now' | 'soon';
 const SETTLE_MS: Readonly<Record<Urgency, number>> = { now: 25, soon: 1000 };
 /** Between looks: so many times as long as the last one took. */
 const REST: Readonly<Record<Urgency, number>> = { now: 3, soon: 20 };
-const MOST_REST_MS = 30_000;
+/** Sooner than a change makes the last answer stale. */
+const MOST_REST_MS = 8_000;
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 60_000;
 

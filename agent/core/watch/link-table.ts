@@ -3,7 +3,10 @@ import { isOfPattern } from '../targets.ts';
 
 type Link = Extract<LinkEvent, { is: 'link' }>;
 
-/** What an event says about pods: nothing; that a pod's link came, went or changed; that there is a kind we have no pattern for. */
+/**
+ * What an event says about pods: nothing; that a link came or went, or a pod's changed; that there is a kind we have no pattern
+ * for. A macvlan that leaves for a pod's namespace is only seen to go.
+ */
 export type LinkChange = 'nothing' | 'pod' | 'unknown-kind';
 
 /** The links of the node, kept up to date from events, to tell which events matter. The kernel tells of every counter and carrier. */
@@ -14,7 +17,7 @@ export class LinkTable {
   apply(event: LinkEvent, patterns: readonly string[]): LinkChange {
     if (event.is === 'filter') {
       const link = this.links.get(event.index);
-      return link && isOurs(link, patterns) ? 'pod' : 'nothing';
+      return event.index === SHARED_BLOCK || (link && isOurs(link, patterns)) ? 'pod' : 'nothing';
     }
     const before = this.links.get(event.index);
     if (event.change === 'deleted') this.links.delete(event.index);
@@ -24,13 +27,17 @@ export class LinkTable {
     const leadsToPod = event.change === 'new' && event.kind === 'veth' && event.elsewhere && event.master === 0;
     // A pod's port that joins a bridge, or an uplink that does, opens a way past every hook of IP.
     const bridged = event.master !== (before?.master ?? 0);
-    return leadsToPod || bridged ? 'unknown-kind' : 'nothing';
+    if (leadsToPod || bridged) return 'unknown-kind';
+    return before === undefined || event.change === 'deleted' ? 'pod' : 'nothing';
   }
 
   get size(): number {
     return this.links.size;
   }
 }
+
+/** TCM_IFINDEX_MAGIC_BLOCK: a filter of a block that several links share. */
+const SHARED_BLOCK = -1;
 
 const isOurs = ({ name }: Link, patterns: readonly string[]): boolean => patterns.some((pattern) => isOfPattern(pattern, name));
 const sameLink = (a: Link, b: Link): boolean => a.name === b.name && a.kind === b.kind && a.master === b.master && a.elsewhere === b.elsewhere && a.xdp === b.xdp;

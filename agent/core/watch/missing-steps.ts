@@ -1,4 +1,5 @@
 import type { Step } from '../plan.ts';
+import type { Looked } from './look.ts';
 import type { OwnRule } from './outlook.ts';
 
 /**
@@ -12,8 +13,12 @@ export function lostBySteps(steps: readonly Step[], stood: ReadonlySet<string>, 
   );
 }
 
-/** The texts of the rules that stand, by what a look found still to be done. */
-export function standing(own: Iterable<OwnRule>, left: readonly Step[]): ReadonlySet<string> {
-  const missing = left.flatMap(({ because }) => because);
-  return new Set([...own].map(({ text }) => text).filter((text) => !missing.includes(`${text} is missing`)));
+/** The texts of the rules that stand, by what a look read and found still to be done. What it could not read does not stand. */
+export function standing(own: Iterable<OwnRule>, { left, unread }: Pick<Looked, 'left' | 'unread'>): ReadonlySet<string> {
+  const missing = new Set(left.flatMap(({ because }) => because));
+  const stands = ({ family, table, chain, text, layer }: OwnRule): boolean =>
+    !unread.includes(family === 'ip' ? 'ipv4' : 'ipv6') &&
+    !missing.has(`${text} is missing`) &&
+    (layer !== 'own-chain' || !(missing.has(`${table} ${chain} is missing`) || missing.has(`${table} ${chain} holds other rules than ours`)));
+  return new Set([...own].filter(stands).map(({ text }) => text));
 }

@@ -1,4 +1,4 @@
-import type { Family, NftFamily } from 'node-iptables';
+import type { Backend, Family, NftFamily } from 'node-iptables';
 import type { Destinations } from 'node-iptables/netlink';
 import { IMDS_BYTES } from '../addresses.ts';
 import { type Desired, desired } from '../desired.ts';
@@ -20,6 +20,8 @@ export interface OwnRule {
 export interface Outlook {
   /** By `ownKey`. */
   readonly own: ReadonlyMap<string, OwnRule>;
+  /** Whether ours are the ones in nf_tables. What stands there while we write to iptables-legacy is somebody else's. */
+  readonly ownInNft: boolean;
   /**
    * Chains that a packet to IMDS may enter, by `chainKey`. Only where the last look proved `blocked`: then a change elsewhere
    * cannot change that. Undefined: every chain may matter.
@@ -39,15 +41,16 @@ export const ownKey = (family: NftFamily, table: string, text: string): string =
 export const chainKey = (family: NftFamily, table: string, chain: string): string => `${family} ${table} ${chain}`;
 export const tableKey = (family: NftFamily, table: string): string => `${family} ${table}`;
 
-/** Before the first look: everything may matter. */
-export function outlookOf(settings: Settings, report: Report | undefined): Outlook {
+/** Before the first look everything may matter, and nothing is known to be ours. */
+export function outlookOf(settings: Settings, report: Report | undefined, backend?: Backend): Outlook {
   const found = report ? foundPatterns(report) : [];
   const wanted = desired(settings, found, FAMILIES);
   const path = report?.answer === 'blocked' && report.path ? report.path.filter(({ backend }) => backend !== 'legacy') : undefined;
   const own = ownRulesOf(wanted);
   return {
     own,
-    contested: new Set([...own.values()].filter(({ position }) => position === 'first').map(({ family, table, chain }) => chainKey(family, table, chain))),
+    ownInNft: backend === 'nft',
+    contested: new Set((backend === 'nft' ? [...own.values()] : []).filter(({ position }) => position === 'first').map(({ family, table, chain }) => chainKey(family, table, chain))),
     path: path && new Set(path.map(({ family, table, chain }) => chainKey(nftFamily(family), table, chain))),
     pathTables: path && new Set(path.map(({ family, table }) => tableKey(nftFamily(family), table))),
     patterns: [...settings.interfaces, ...settings.branchInterfaces, ...found.map(({ pattern }) => pattern)],

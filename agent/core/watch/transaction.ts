@@ -45,7 +45,8 @@ export const isRelevant = (transaction: Transaction): boolean =>
 /** Gathers events until the one that ends their batch. */
 export class TransactionReader {
   outlook: Outlook;
-  private readonly guardTables: ReadonlySet<string>;
+  /** Tables of ours, by name; none where there is to be no guard table. */
+  guardTables: ReadonlySet<string>;
   private lost: LostRule[] = [];
   private wrote: WrittenRule[] = [];
   private readonly guards = new Set<string>();
@@ -103,7 +104,7 @@ export class TransactionReader {
   }
 
   private ownRule({ family, table, attributes }: Extract<NftEvent, { is: 'rule' }>): OwnRule | undefined {
-    if ((family !== 'ip' && family !== 'ip6') || (table !== 'filter' && table !== 'mangle')) return undefined;
+    if (!this.outlook.ownInNft || (family !== 'ip' && family !== 'ip6') || (table !== 'filter' && table !== 'mangle')) return undefined;
     const text = plainRuleText(attributes, family === 'ip' ? 'ipv4' : 'ipv6');
     return text === undefined ? undefined : this.outlook.own.get(ownKey(family, table, text));
   }

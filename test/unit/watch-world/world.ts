@@ -9,7 +9,7 @@ import { Watcher } from '../../../agent/watch/watcher.ts';
 export const blocked: Report = { answer: 'blocked', reason: 'EveryPacketDropped', targets: [], collateral: [], assumed: [] };
 const passing = { name: 'eni+ ipv4', family: 'ipv4', interface: 'eni+', from: 'configuration', reason: 'PacketPasses' } as Report['targets'][number];
 export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses', targets: [passing] };
-export const look = (report: Report, problems: readonly string[] = [], steps: readonly Step[] = [], dryRun = false): Look => ({ ok: true, report, steps, dryRun, problems, left: [] });
+export const look = (report: Report, problems: readonly string[] = [], steps: readonly Step[] = [], dryRun = false): Look => ({ ok: true, report, steps, dryRun, problems, left: dryRun ? steps : [], backend: 'nft', unread: [] });
 
 /** A world of its own for a watcher: time moves when it is told to, and a look ends when it is told what it saw. */
 export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
@@ -19,6 +19,7 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
   let timers: { at: number; then: () => void }[] = [];
   const looks: { readonly write: boolean; readonly settings: Settings; readonly signal: AbortSignal; end: (look: Look) => Promise<void> }[] = [];
   const logged: { level: string; message: string; fields: Readonly<Record<string, unknown>> | undefined }[] = [];
+  const leader = { fails: false };
   const guard = { state: 'owned-persistent' as GuardStatus['state'], standing: true, kept: 0 };
   const needs: WatchNeeds = {
     clock: {
@@ -53,6 +54,7 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
       },
     },
     rules: undefined,
+    leaderFails: () => void (leader.fails = true),
     culprit: (name, pid) => ({ name, pid }),
   };
   const watcher = new Watcher(needs, settings, new Set(), {
@@ -60,7 +62,7 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
     provedBlocked: false, guard: { state: 'absent' }, events: { state: 'subscribed', received: 0, relevant: 0, lost: 0 }, linksKnown: true, legacy: () => ({ tables: [] }), audit: { state: 'absent' },
   });
   return {
-    watcher, looks, logged, guard,
+    watcher, looks, logged, guard, leader,
     setClocks: (offset: number) => void (wallOffset = offset),
     now: () => now,
     /** Lets time pass; whatever is due on the way happens. */

@@ -29,6 +29,8 @@ const IFLA = { IFNAME: 3, MASTER: 10, LINKINFO: 18, LINK_NETNSID: 37, XDP: 43 } 
 /** Every link, each as the event of its coming. */
 export const listLinks = (): Buffer => messageBytes({ type: RTM.GETLINK, flags: NLM_F.REQUEST | NLM_F.DUMP, body: Buffer.alloc(IFINFOMSG) });
 
+const indexOf = (value: Buffer | undefined): number => (value !== undefined && value.length >= 4 ? value.readUInt32LE(0) : 0);
+
 export function readLinkEvent({ type, body }: Message): LinkEvent | undefined {
   switch (type) {
     case RTM.NEWLINK:
@@ -44,7 +46,7 @@ export function readLinkEvent({ type, body }: Message): LinkEvent | undefined {
         index: body.readInt32LE(4),
         name: textOf(attributes.get(IFLA.IFNAME)),
         kind: textOf(attributesOf(attributes.get(IFLA.LINKINFO) ?? Buffer.alloc(0)).get(1)),
-        master: attributes.get(IFLA.MASTER)?.readUInt32LE(0) ?? 0,
+        master: indexOf(attributes.get(IFLA.MASTER)),
         elsewhere: attributes.has(IFLA.LINK_NETNSID),
         xdp: attached !== 0,
       };

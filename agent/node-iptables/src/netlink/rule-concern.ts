@@ -56,6 +56,11 @@ function maskOf({ data }: Expression): Buffer | undefined {
   return value(5)?.every((byte) => byte === 0) ? value(4) : undefined;
 }
 
+/** Whether a rule has a list of its own (`tcp dport { 80, 443 }`): an anonymous set, whose elements are not in the rule. */
+export const looksUpAnonymousSet = (attributes: Buffer): boolean =>
+  // NFTA_LOOKUP_SET
+  expressionsOf(attributesOf(attributes).get(RULE.EXPRESSIONS)).some(({ name, data }) => name === 'lookup' && textOf(attributesOf(data).get(1)).startsWith('__'));
+
 /** A running hash (FNV-1a, two lanes of 32 bits) of what rules say, counters left out: equal for a rule that was deleted and written again. */
 export class RuleSignature {
   private low = 0x811c9dc5;
