@@ -26,7 +26,7 @@ export interface Daemon {
   until(is: (event: DaemonEvent) => boolean, options?: { readonly since?: number; readonly withinMs?: number }): Promise<DaemonEvent>;
   /** When it has proved that pods are blocked. */
   ready(): Promise<void>;
-  /** GET /status, from inside the node's namespace. */
+  /** GET /status, from inside the node's namespace: of now. Waits for that, up to a second after the last. */
   status(): Promise<WatchStatus>;
   /** The first status that is so. Nothing tells when a status changes, so it is asked again and again. */
   statusThat(is: (status: WatchStatus) => boolean, withinMs?: number): Promise<WatchStatus>;
@@ -40,6 +40,8 @@ export interface Daemon {
 }
 
 const askAgainMs = 100;
+/** The daemon reads its status once a second, and this is asked for what is true now. */
+const statusIsNewAfterMs = 1010;
 
 export function startDaemon(lab: Lab, args: readonly string[] = [], { store = false, before = [] }: DaemonOptions = {}): Daemon {
   const command = [...before, ...(store ? ['python3', descriptorStore, '--'] : []), program, 'watch', ...args];
@@ -80,7 +82,13 @@ export function startDaemon(lab: Lab, args: readonly string[] = [], { store = fa
       waiting.add(look);
       look();
     });
-  const status = (): Promise<WatchStatus> => asker.ask();
+  let newAtMs = 0;
+  const status = async (): Promise<WatchStatus> => {
+    await new Promise(later => setTimeout(later, Math.max(0, newAtMs - performance.now())));
+    const said = await asker.ask();
+    newAtMs = performance.now() + statusIsNewAfterMs;
+    return said;
+  };
   const statusThat: Daemon['statusThat'] = async (is, withinMs = 30_000) => {
     const deadline = performance.now() + withinMs;
     let last: unknown;
@@ -92,8 +100,8 @@ export function startDaemon(lab: Lab, args: readonly string[] = [], { store = fa
       } catch (error) {
         // It has just been started: nobody listens yet.
         last = String(error);
+        await new Promise(later => setTimeout(later, askAgainMs));
       }
-      await new Promise(later => setTimeout(later, askAgainMs));
     }
     throw new Error(`never ${is.name || is}; the last: ${JSON.stringify(last)}\n${story()}`);
   };

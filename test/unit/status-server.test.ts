@@ -12,11 +12,16 @@ import { statusOf } from './watch-status.ts';
 interface World {
   status: WatchStatus;
   alive: { ok: boolean; because: string };
+  /** Stands still unless a test moves it on. */
+  nowMs: number;
+  /** How often the status was asked for. */
+  reads: number;
 }
 
 async function started(t: Test, options: Partial<StatusServerOptions> = {}): Promise<StatusServer & { readonly port: number; readonly world: World }> {
-  const world: World = { status: statusOf(), alive: { ok: true, because: '' } };
-  const server = await startStatusServer({ address: '127.0.0.1', port: 0, ...options }, { status: () => world.status, alive: () => world.alive });
+  const world: World = { status: statusOf(), alive: { ok: true, because: '' }, nowMs: 0, reads: 0 };
+  const status = (): WatchStatus => ((world.reads += 1), world.status);
+  const server = await startStatusServer({ address: '127.0.0.1', port: 0, now: () => world.nowMs, ...options }, { status, alive: () => world.alive });
   t.teardown(() => server.close());
   return { ...server, port: server.ports[0]!, world };
 }
@@ -61,11 +66,74 @@ t.test('what a client can ask', async (t) => {
   t.same(JSON.parse(status.body), world.status);
 });
 
+t.test('a status is read and written once a second, whoever asks for it how often', async (t) => {
+  const { port, world } = await started(t);
+  for (let at = 0; at < 300; at += 1) {
+    world.nowMs = at * 25;
+    t.match(await ask(port, ['/metrics', '/status', '/readyz'][at % 3]!), { code: 200 });
+  }
+  t.equal(world.reads, 8, 'in seven seconds and a half');
+  world.status = statusOf({ version: 'later' });
+  t.match(JSON.parse((await ask(port, '/status')).body), { version: '1.2.3' });
+  world.nowMs += 1000;
+  t.match(JSON.parse((await ask(port, '/status')).body), { version: 'later' });
+  t.match((await ask(port, '/metrics')).body, 'version="later"', 'both tell the same moment');
+});
+
+t.test('fifty answers a second; then those who ask are sent away, but for probes, and until the second is over', async (t) => {
+  const { port, world } = await started(t, { metricsAddress: '127.0.0.2' });
+  const asked = async (path: string, host?: string): Promise<number | string> => ask(port, path, { ...(host === undefined ? {} : { host }) }).then(({ code }) => code, (error) => error.code);
+  const codes: (number | string)[] = [];
+  for (let at = 0; at < 60; at += 1) codes.push(await asked(['/status', '/metrics', '/nowhere'][at % 3]!));
+  t.same(codes.slice(0, 50).filter((code) => code !== 200 && code !== 404), []);
+  t.same(codes.slice(50), Array(10).fill('ECONNRESET'));
+  for (const path of ['/healthz', '/readyz']) t.equal(await asked(path), 200, path);
+  t.equal(await asked('/metrics', '127.0.0.2'), 200, 'strangers have a count of their own');
+  world.nowMs += 999;
+  t.equal(await asked('/metrics'), 'ECONNRESET');
+  world.nowMs += 1;
+  t.equal(await asked('/metrics'), 200);
+});
+
+t.test('two hundred requests at once on a connection: one is answered, and that is its end', async (t) => {
+  const { port, world } = await started(t);
+  for (const [path, body] of [['/metrics', metricsText(world.status)], ['/healthz', 'ok\n']] as const) {
+    const socket = await connected(t, port);
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(200));
+    const all = await toItsEnd(socket);
+    t.equal(all.match(/HTTP\/1\.1 /g)?.length, 1);
+    t.match(all, /^HTTP\/1\.1 200 OK\r\n[^]*\r\nConnection: close\r\n/);
+    t.equal(all.slice(all.indexOf('\r\n\r\n') + 4), body);
+  }
+  t.equal(world.reads, 1);
+});
+
+t.test('a request that comes byte by byte', async (t) => {
+  const { port } = await started(t);
+  const socket = await connected(t, port);
+  socket.setNoDelay();
+  for (const byte of 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n') {
+    socket.write(byte);
+    await new Promise(setImmediate);
+  }
+  t.match(await toItsEnd(socket), /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nok\n$/);
+});
+
+t.test('an old client, and one that says no more once it has asked', async (t) => {
+  const { port } = await started(t);
+  for (const request of ['GET /healthz HTTP/1.0\r\n\r\n', 'GET /healthz HTTP/1.1\r\nhOST:x\r\n\r\n']) {
+    const socket = await connected(t, port);
+    socket.end(request);
+    t.match(await toItsEnd(socket), /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nok\n$/);
+  }
+});
+
 t.test('alive is not ready: health is about the daemon, readiness about a proof', async (t) => {
   const { port, world } = await started(t);
   world.status = statusOf({ provedBlocked: false, answer: 'open', reason: 'PacketPasses', message: 'a packet passes' });
   t.match(await ask(port, '/healthz'), { code: 200 });
   t.match(await ask(port, '/readyz'), { code: 503, body: 'open PacketPasses a packet passes\n' });
+  world.nowMs += 1000;
   world.status = statusOf({ provedBlocked: true, answer: 'unknown' });
   world.alive = { ok: false, because: 'no look for 31 minutes' };
   t.match(await ask(port, '/readyz'), { code: 200 });
@@ -85,6 +153,7 @@ t.test('a status with a number that JSON has no word for, and one that cannot be
   const { port, world } = await started(t);
   world.status = { ...statusOf(), report: { big: 1n } } as unknown as WatchStatus;
   t.match(JSON.parse((await ask(port, '/status')).body), { report: { big: 1 } });
+  world.nowMs += 1000;
   Object.defineProperty(world, 'status', { get: () => { throw new Error('no status'); } });
   t.match(await ask(port, '/status'), { code: 500, body: 'a bug: no status\n' });
   t.match(await ask(port, '/healthz'), { code: 200 });
@@ -155,7 +224,7 @@ t.test('a client that takes its answer in sips is sent away', async (t) => {
 
 t.test('a client that talks nonsense is refused, and the next one answered', async (t) => {
   const { port } = await started(t);
-  for (const [nonsense, code] of [['\x16\x03\x01\x02\x00\x01', 400], ['GET\r\n\r\n', 400], [`GET /healthz HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(9000)}\r\n\r\n`, 431], ['GET /healthz HTTP/1.1\r\n\r\n', 400]] as const) {
+  for (const [nonsense, code] of [['\x16\x03\x01\x02\x00\x01', 400], ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400], ['GET  HTTP/1.1\r\nHost: x\r\n\r\n', 400], ['x'.repeat(20_000), 400], [`GET /${'x'.repeat(9000)}`, 431], ['GET\r\n\r\n', 400], [`GET /healthz HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(9000)}\r\n\r\n`, 431], ['GET /healthz HTTP/1.1\r\n\r\n', 400]] as const) {
     const socket = await connected(t, port);
     socket.write(nonsense);
     t.match(await toItsEnd(socket), new RegExp(`^HTTP/1.1 ${code} `));
@@ -170,31 +239,29 @@ t.test('a thousand requests, one after another', async (t) => {
   const { port } = await started(t);
   const codes = new Map<number, number>();
   for (let at = 0; at < 1000; at += 1) {
-    const { code } = await ask(port, '/metrics');
+    const { code } = await ask(port, '/healthz');
     codes.set(code, (codes.get(code) ?? 0) + 1);
   }
   t.same([...codes], [[200, 1000]]);
 });
 
-t.test('sixty-four connections at a time, and those of strangers leave ours alone', async (t) => {
-  const { port } = await started(t, { metricsAddress: '0.0.0.0' });
-  const strangers = await Promise.all(Array.from({ length: 64 }, () => connected(t, port, '127.0.0.2')));
-  t.equal(await toItsEnd(await connected(t, port, '127.0.0.2')), '', 'one more is sent away');
-  t.match(await ask(port, '/healthz'), { code: 200 }, 'kubelet is not');
-  const [one] = strangers;
-  one!.end('GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
-  t.match(await toItsEnd(one!), /^HTTP\/1.1 200 /);
-  t.match(await ask(port, '/metrics', { host: '127.0.0.2' }), { code: 200 }, 'where one has left there is room for one');
+t.test('sixty-four connections at a time: who has been there longest makes room for one more', async (t) => {
+  const { port } = await started(t);
+  const silent: Socket[] = [];
+  for (let at = 0; at < 64; at += 1) silent.push(await connected(t, port));
+  const [first, second] = [toItsEnd(silent[0]!), toItsEnd(silent[1]!)];
+  t.match(await ask(port, '/healthz'), { code: 200 }, 'a probe gets through');
+  t.equal(await first, '', 'the first was sent away');
+  silent[1]!.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+  t.match(await second, /^HTTP\/1\.1 200 /, 'and only the first');
 });
 
-t.test('a connection may ask again for some seconds, and is told so', async (t) => {
-  const { port } = await started(t);
-  const socket = await connected(t, port);
-  socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
-  const [first] = await once(socket.setEncoding('utf8'), 'data');
-  t.match(first, /\r\nKeep-Alive: timeout=[1-5]\r\n/);
-  socket.end('GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
-  t.match(await toItsEnd(socket), /ok\n$/);
+t.test('those of strangers leave ours alone', async (t) => {
+  const { port } = await started(t, { metricsAddress: '0.0.0.0' });
+  const [ours] = await Promise.all([connected(t, port), ...Array.from({ length: 80 }, () => connected(t, port, '127.0.0.2'))]);
+  t.match(await ask(port, '/metrics', { host: '127.0.0.2' }), { code: 200 });
+  ours.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+  t.match(await toItsEnd(ours), /^HTTP\/1\.1 200 /);
 });
 
 t.test('the end does not wait for clients', async (t) => {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { createInterface } from 'node:readline';
+import { setTimeout as wait } from 'node:timers/promises';
 import type { WatchStatus } from '../../../agent/core/watch-status.ts';
 
 /** A line of the daemon's log. */
@@ -14,6 +15,7 @@ export interface LogLine {
 
 /** Long enough for a look at 50,000 rules on a busy machine; whoever waits longer waits for something that does not come. */
 const PATIENCE_MS = 60_000;
+const STATUS_IS_NEW_AFTER_MS = 1010;
 
 /** A signal alone would end this process without a word to those it started. */
 const endOurselves = (): never => process.exit(1);
@@ -25,6 +27,7 @@ export class Daemon {
   private readonly child: ChildProcess;
   private readonly waiting = new Set<() => void>();
   private ended = false;
+  private newAtMs = 0;
 
   /** @param env settings, as IMDS_GUARD_GUARD=none: nothing else of ours is handed on */
   constructor(launcher: string, env: Readonly<Record<string, string>> = {}) {
@@ -61,8 +64,12 @@ export class Daemon {
     await this.line(({ msg }) => msg === 'pods and IMDS: blocked');
   }
 
+  /** Of now: it reads its status once a second. Waits for that, up to a second after the last. */
   async status(): Promise<WatchStatus> {
-    return JSON.parse((await this.get('/status')).body) as WatchStatus;
+    await wait(Math.max(0, this.newAtMs - performance.now()));
+    const { body } = await this.get('/status');
+    this.newAtMs = performance.now() + STATUS_IS_NEW_AFTER_MS;
+    return JSON.parse(body) as WatchStatus;
   }
 
   /** On a connection of its own, as kubelet asks. */
