@@ -63,6 +63,7 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
       const { programPrinter } = await import('./effects/print-program.ts');
       return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d', forWriting: parsed.command === 'apply' }, settings);
     },
+    daemonRuns: async () => (await import('./effects/running-daemon.ts')).runningDaemon(),
     daemon: { self: [process.execPath, ...process.argv.slice(1, 2)], env, reload: readSettings, onSignal },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),
   };

@@ -14,9 +14,11 @@ export interface Context {
   readonly firewall: () => Promise<Firewall>;
   /** Looks at this node. */
   readonly observe: () => Promise<Observed>;
-  /** Reads saved rulesets in its place. */
+  /** The `imds-guard watch` that runs on this node; undefined where there is none, as far as can be told. */
+  readonly daemonRuns: () => Promise<{ readonly pid: number | undefined } | undefined>;
   /** What a command that goes on running has besides. */
   readonly daemon: Omit<Daemon, 'log'>;
+  /** Reads saved rulesets in place of this node's. */
   readonly observeFiles: (names: readonly string[], hints: FileHints) => Promise<Observed>;
 }
 

@@ -8,18 +8,21 @@ import { type Command, EXIT, json } from './context.ts';
 export const remove: Command = async (context) => {
   const { output, print } = context;
   const dryRun = context.values['dry-run'] === true;
+  const daemon = await context.daemonRuns();
   const before = await context.observe();
-  const watched = isWatched(before);
+  // Both: not every daemon has a table that it owns, nor the lock.
+  const watched = daemon !== undefined || isWatched(before);
   const steps = watched ? [] : removal(before);
-  const problems = [...(watched ? [WATCHED] : []), ...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
+  const problems = [...(watched ? [watchedBy(daemon?.pid)] : []), ...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
   if (!dryRun && steps.length > 0) problems.push(...(await carryOutInOrder(await context.firewall(), steps)));
   const left = watched ? removal(before) : dryRun || steps.length === 0 ? [] : removal(await context.observe());
   if (output === 'json') print(json({ dryRun, steps, problems, left }));
-  else print(`${stepsText(steps, problems, dryRun, watched ? 'nothing was taken away' : 'nothing to take away')}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun ? '' : 'nothing of imds-guard is left\n'}`);
+  else print(`${stepsText(steps, problems, dryRun, watched ? 'nothing was taken away' : 'nothing to take away')}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun || watched ? '' : 'nothing of imds-guard is left\n'}`);
   return problems.length > 0 || left.length > 0 ? EXIT.unknown : 0;
 };
 
-const WATCHED = 'imds-guard watch runs on this node: it owns the guard table, and would put back what is taken away. Stop it first; nothing was changed';
+const watchedBy = (pid: number | undefined): string =>
+  `imds-guard watch runs on this node: ${pid === undefined ? 'it' : `process ${pid}`} would put back what is taken away. Stop it first; nothing was changed`;
 
 /** What comes later in a ruleset tells that the earlier is ours: so after a failure the rest of that ruleset stays. */
 async function carryOutInOrder(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {
