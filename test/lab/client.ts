@@ -69,7 +69,7 @@ async function request(options: RequestOptions): Promise<Answer> {
   const deadline = performance.now() + (options.timeoutMs ?? defaultTimeoutMs);
   const headers: Record<string, string> = {};
   if (options.version === 2) {
-    const token = await exchange(deadline, {
+    const token = await exchangeOnPort(deadline, {
       ...httpOptions(options),
       agent: false,
       method: 'PUT',
@@ -81,13 +81,24 @@ async function request(options: RequestOptions): Promise<Answer> {
     if (answer.fate !== 'reached' || answer.status !== 200) return answer;
     headers['X-aws-ec2-metadata-token'] = answer.body;
   }
-  return (await exchange(deadline, { ...httpOptions(options), agent: false, headers })).answer;
+  return (await exchangeOnPort(deadline, { ...httpOptions(options), agent: false, headers })).answer;
+}
+
+/** A port that was asked for may still be held by the connection before: asks again until it is not. */
+async function exchangeOnPort(deadline: number, options: HttpOptions): Promise<Exchanged> {
+  for (;;) {
+    const exchanged = await exchange(deadline, options);
+    const { answer } = exchanged;
+    const isHeld = options.localPort !== undefined && answer.fate === 'refused' && (answer.code === 'EADDRNOTAVAIL' || answer.code === 'EADDRINUSE');
+    if (!isHeld || performance.now() >= deadline) return exchanged;
+    await new Promise(later => setTimeout(later, 20));
+  }
 }
 
 async function openLive(id: number, options: RequestOptions): Promise<Answer> {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   const deadline = performance.now() + (options.timeoutMs ?? defaultTimeoutMs);
-  const { answer, socket } = await exchange(deadline, { ...httpOptions(options), agent });
+  const { answer, socket } = await exchangeOnPort(deadline, { ...httpOptions(options), agent });
   lives.set(id, { agent, options, socket });
   return answer;
 }
