@@ -9,6 +9,8 @@ export interface Hammers {
   begin(): void;
   /** Waits for the last answers. */
   end(): Promise<Readonly<Record<string, Hammered>>>;
+  /** Without waiting for anything. */
+  stop(): void;
 }
 
 const script = fileURLToPath(new URL('hammer.ts', import.meta.url));
@@ -21,8 +23,15 @@ export async function startHammers(lab: Lab, options: { readonly perSecond: numb
     name: pod.name,
     ...startHammer(pod.namespace, { ...options, perSecond: options.perSecond / pods.length, families: pod.address6 === '' ? [4] : [4, 6] }),
   }));
-  await Promise.all(hammers.map(({ next }) => next()));
+  const stop = (): void => hammers.forEach(hammer => hammer.stop());
+  try {
+    await Promise.all(hammers.map(({ next }) => next()));
+  } catch (error) {
+    stop();
+    throw error;
+  }
   return {
+    stop,
     begin: () => hammers.forEach(({ order }) => order('begin')),
     end: async () => {
       hammers.forEach(({ order }) => order('end'));
@@ -31,7 +40,7 @@ export async function startHammers(lab: Lab, options: { readonly perSecond: numb
   };
 }
 
-function startHammer(namespace: string, options: HammerOptions): { order(word: 'begin' | 'end'): void; next(): Promise<unknown> } {
+function startHammer(namespace: string, options: HammerOptions): { order(word: 'begin' | 'end'): void; next(): Promise<unknown>; stop(): void } {
   const child = spawn('nsenter', [`--net=/run/netns/${namespace}`, process.execPath, script, JSON.stringify(options)], {
     env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_COMPILE_CACHE: compileCache },
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -39,6 +48,7 @@ function startHammer(namespace: string, options: HammerOptions): { order(word: '
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     order: word => void child.stdin.write(`${word}\n`),
+    stop: () => void child.kill('SIGKILL'),
     next: async () => {
       const { done, value } = await lines.next();
       if (done === true) throw new Error(`the hammer in ${namespace} has ended`);

@@ -6,7 +6,8 @@ import { makeLab, type Lab } from '../lab/lab.ts';
 import { adversaries, type AdversaryName, type OurRule } from './adversaries.ts';
 import { arrived, countArrivals } from './arrivals.ts';
 import type { Hammered } from './hammer.ts';
-import { startHammers, sum, type Sum } from './hammers.ts';
+import { startHammers, sum, type Hammers, type Sum } from './hammers.ts';
+import type { Running } from './running.ts';
 
 export interface RoundOptions {
   readonly adversary: AdversaryName | 'nobody';
@@ -38,11 +39,14 @@ export const podsOfRound = { web: 'eni', branch: 'vlan', six: 'v6' } as const;
 export async function round(options: RoundOptions): Promise<Outcome> {
   const { adversary, seconds, daemon: kept, args = [], backend = 'nft', perSecond = 1000 } = options;
   const lab = await makeLab({ pods: podsOfRound });
+  /** What is still to be ended when something fails in the middle. */
+  let hammers: Hammers | undefined;
+  let running: Running | undefined;
   try {
     await countArrivals(lab);
     // As kube-proxy has it on every node: connections are tracked, and those from before are accepted.
     await iptables(lab, backend, '-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT');
-    const hammers = await startHammers(lab, { perSecond, lives: Math.ceil(Math.min(seconds, 50)), livesMs: Math.min(seconds, 50) * 1000 });
+    hammers = await startHammers(lab, { perSecond, lives: Math.ceil(Math.min(seconds, 50)), livesMs: Math.min(seconds, 50) * 1000 });
     const start = (): Daemon => startDaemon(lab, args, { store: kept === 'kept' });
     let daemon = kept === 'none' ? undefined : start();
     await daemon?.ready();
@@ -54,7 +58,7 @@ export async function round(options: RoundOptions): Promise<Outcome> {
       await daemon?.kill('SIGKILL');
       if (kept === 'alone') daemon = start();
     };
-    const running = adversary === 'nobody' ? undefined : adversaries[adversary]({ lab, backend, ours, killDaemon });
+    running = adversary === 'nobody' ? undefined : adversaries[adversary]({ lab, backend, ours, killDaemon });
     await new Promise(over => setTimeout(over, seconds * 1000));
     await running?.stop();
     const stoppedMs = Date.now();
@@ -72,6 +76,8 @@ export async function round(options: RoundOptions): Promise<Outcome> {
     await daemon?.stop();
     return outcome;
   } finally {
+    hammers?.stop();
+    await running?.stop().catch(() => {});
     await lab.remove();
   }
 }
