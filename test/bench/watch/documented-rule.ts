@@ -31,9 +31,7 @@ export class DocumentedRule {
     });
     rule.close = () => events.close();
     // One that is there already; an event that comes meanwhile says the same once more.
-    rule.requests.list(listRules(PLACE), ({ body }) => {
-      if (plainRuleText(body.subarray(4), 'ipv4') === TEXT) rule.handles.add(handleOf({ attributes: body.subarray(4) })!);
-    });
+    rule.list();
     return rule;
   }
 
@@ -48,14 +46,16 @@ export class DocumentedRule {
    * @returns when it was gone
    */
   delete(): number {
-    for (let { handle } = this; handle !== undefined; { handle } = this) {
+    for (;;) {
+      // Of two copies the daemon takes one away itself; that there is another may be news that has not come yet.
+      if (this.handle === undefined) this.list();
+      const { handle } = this;
+      if (handle === undefined) throw new Error('the documented rule is not there');
       this.handles.delete(handle);
       const failure = this.requests.ask(...batch(deletion(handle))).results.find((errno) => errno !== 0);
       if (failure === undefined) return performance.now();
-      // A second copy that the daemon has just taken away itself: the first is left.
       if (failure !== ERRNO.ENOENT) throw new KernelError('the documented rule could not be deleted', failure);
     }
-    throw new Error('the documented rule is not there');
   }
 
   /** When it is back after the next return; asked before it is deleted. */
@@ -72,6 +72,12 @@ export class DocumentedRule {
   end(): void {
     this.close();
     this.requests.close();
+  }
+
+  private list(): void {
+    this.requests.list(listRules(PLACE), ({ body }) => {
+      if (plainRuleText(body.subarray(4), 'ipv4') === TEXT) this.handles.add(handleOf({ attributes: body.subarray(4) })!);
+    });
   }
 
   private read(datagram: Buffer): void {
