@@ -43,15 +43,18 @@ export class KernelRules {
    * Where a rule is there more than once, takes those with the given handles away, but for one that stays. Should somebody delete
    * the others at the same moment, it is written again.
    */
-  dropDoubles(rule: OwnRule, handles: ReadonlySet<bigint>): void {
+  dropDoubles(rule: OwnRule, handles: ReadonlySet<bigint>): ReadonlySet<bigint> {
     try {
       const copies = this.copiesOf(rule);
-      const ours = copies.filter(({ handle }) => handles.has(handle)).slice(0, copies.length - 1);
-      if (ours.length === 0) return;
-      this.failureOf(batch(...ours.map(({ handle }) => deleteRule(rule, handle))));
+      const ours = copies.map(({ handle }) => handle).filter((handle) => handles.has(handle));
+      const tooMany = ours.slice(0, copies.length - 1);
+      if (tooMany.length === 0) return new Set(ours);
+      this.failureOf(batch(...tooMany.map((handle) => deleteRule(rule, handle))));
       if (this.copiesOf(rule).length === 0) this.write([{ rule, attributes: copies[0]!.attributes }]);
+      return new Set(ours.slice(tooMany.length));
     } catch (error) {
-      if (!(error instanceof KernelError)) throw error;
+      if (error instanceof KernelError) return handles;
+      throw error;
     }
   }
 

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
 import type { Settings } from '../core/settings.ts';
 import type { Look, Looked } from '../core/watch/look.ts';
 
@@ -40,14 +41,20 @@ interface Ended {
 function run(program: string, args: readonly string[], input: string, path: string | undefined, signal: AbortSignal): Promise<Ended | string> {
   return new Promise((resolve) => {
     const env = { LC_ALL: 'C', ...(path === undefined ? {} : { PATH: path }) };
-    const child = spawn(program, args, { env, stdio: 'pipe', signal, killSignal: 'SIGKILL' });
     const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
-    child.stdout.on('data', (part: Buffer) => stdout.push(part));
-    child.stderr.on('data', (part: Buffer) => stderr.push(part));
-    child.on('error', (error) => resolve(signal.aborted ? `stopped: ${String(signal.reason)}` : error.message));
-    child.on('close', (code) => resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }));
-    // It may end without having read everything.
-    child.stdin.on('error', () => {}).end(input);
+    const failed = (error: unknown): void => resolve(signal.aborted ? `stopped: ${String(signal.reason)}` : String(error));
+    try {
+      const child = spawn(program, args, { env, stdio: 'pipe', signal, killSignal: 'SIGKILL' });
+      child.on('error', failed);
+      child.on('close', (code) => resolve({ code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() }));
+      // There are none where no descriptors are left: then only the error comes.
+      (child.stdout as Readable | undefined)?.on('data', (part: Buffer) => stdout.push(part));
+      (child.stderr as Readable | undefined)?.on('data', (part: Buffer) => stderr.push(part));
+      // It may end without having read everything.
+      (child.stdin as Writable | undefined)?.on('error', () => {}).end(input);
+    } catch (error) {
+      failed(error);
+    }
   });
 }
 

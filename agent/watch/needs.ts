@@ -44,8 +44,12 @@ export interface Guard {
 export interface Rules {
   /** @returns undefined when they are there again; otherwise why not */
   putBack(lost: readonly LostRule[]): string | undefined;
-  /** Where a rule is there more than once, takes those with these handles away, but for one that stays. */
-  dropDoubles(rule: OwnRule, handles: ReadonlySet<bigint>): void;
+  /**
+   * Where a rule is there more than once, takes those with these handles away, but for one that stays.
+   *
+   * @returns those of the handles that are still there
+   */
+  dropDoubles(rule: OwnRule, handles: ReadonlySet<bigint>): ReadonlySet<bigint>;
   signatureOf(chain: ChangedChain): string;
   structure(): string;
   generation(): number | undefined;

@@ -2,6 +2,7 @@ import { Rivals } from '../core/watch/contention.ts';
 import type { Entry, Ledger } from '../core/watch/ledger.ts';
 import { type OwnRule, ownKey } from '../core/watch/outlook.ts';
 import type { ChangedChain, LostRule, WrittenRule } from '../core/watch/transaction.ts';
+import { GUARD_TABLE } from '../core/guard-table.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Contention, Culprit, GuardStatus, Overwrite } from '../core/watch-status.ts';
 import type { Timer, WatchNeeds } from './needs.ts';
@@ -13,7 +14,7 @@ export class Repairs {
   private readonly rivals = new Rivals();
   /** Lost and not back yet, by `ownKey`. */
   private readonly missing = new Map<string, { readonly lost: LostRule; readonly entry: Entry | undefined }>();
-  private readonly written = new Map<string, { readonly rule: OwnRule; readonly handles: Set<bigint> }>();
+  private readonly written = new Map<string, { readonly rule: OwnRule; readonly handles: readonly bigint[] }>();
   private timer: Timer | undefined;
   guardStatus: GuardStatus = { state: 'absent', because: 'not made yet' };
 
@@ -35,6 +36,8 @@ export class Repairs {
   guardTouched(tables: readonly string[], who: () => Culprit, settings: Settings, own: Iterable<OwnRule>): void {
     // It was somebody else's: perhaps it can be ours now.
     if (this.guardStatus.state === 'absent') return void this.keepGuard(settings);
+    // A table of the other name, which nothing of ours rests on. One that we own nobody can have touched.
+    if (this.guardStatus.state === 'owned-persistent' ? this.needs.guard.stands() : this.guardStatus.state === 'plain' && !tables.includes(GUARD_TABLE)) return;
     const startMs = this.needs.clock.now();
     const couldHavePassed = this.othersStand(own) ? 'unknown' : 'yes';
     const { state } = this.keepGuard(settings);
@@ -67,12 +70,11 @@ export class Repairs {
     return !guarded || (back && !this.rivals.isRival(name, RULES));
   }
 
-  /** What we have put back since the last look. */
+  /** What we have put back, as the kernel calls it. */
   wrote(rules: readonly WrittenRule[]): void {
     for (const { rule, handle } of rules) {
-      const known = this.written.get(keyOf(rule)) ?? { rule, handles: new Set() };
-      if (known.handles.size < MOST_HANDLES) known.handles.add(handle);
-      this.written.set(keyOf(rule), known);
+      const known = this.written.get(keyOf(rule)) ?? { rule, handles: [] };
+      this.written.set(keyOf(rule), { rule, handles: [...known.handles.slice(-MOST_HANDLES), handle] });
     }
   }
 
@@ -80,6 +82,7 @@ export class Repairs {
   cameBack(rules: readonly WrittenRule[]): void {
     const entries = new Set(rules.map(({ rule }) => this.missing.get(keyOf(rule))?.entry));
     for (const { rule } of rules) this.missing.delete(keyOf(rule));
+    this.dropDoubles(rules.map(({ rule }) => keyOf(rule)));
     for (const { entry } of this.missing.values()) entries.delete(entry);
     this.restored([...entries].filter((entry) => entry !== undefined), this.needs.clock.now());
   }
@@ -88,9 +91,14 @@ export class Repairs {
    * A look that had read before we put a rule back writes it once more, and so does a script that deletes it to write it anew.
    * Those that came by our own socket go, for they are ours for certain.
    */
-  dropDoubles(): void {
-    for (const { rule, handles } of this.written.values()) this.needs.rules?.dropDoubles(rule, handles);
-    this.written.clear();
+  dropDoubles(keys: Iterable<string> = [...this.written.keys()]): void {
+    for (const key of keys) {
+      const known = this.written.get(key);
+      if (!known || !this.needs.rules) continue;
+      const left = this.needs.rules.dropDoubles(known.rule, new Set(known.handles));
+      if (left.size === 0) this.written.delete(key);
+      else this.written.set(key, { ...known, handles: [...left] });
+    }
   }
 
   /** A look found everything in place. */
@@ -103,7 +111,8 @@ export class Repairs {
 
   /** Told by a look, not by an event: legacy tables, a rule above ours. `sinceMs`: when a change was first heard of. */
   found(lost: readonly string[], culprit: Culprit, own: Iterable<OwnRule>, sinceMs: number): void {
-    this.enter(lost, culprit, this.isGuarded() ? 'no' : this.othersStand(own) ? 'unknown' : 'yes', sinceMs);
+    const passed = lost.some((why) => why.endsWith('a packet passes it'));
+    this.enter(lost, culprit, this.isGuarded() ? 'no' : !passed && this.othersStand(own) ? 'unknown' : 'yes', sinceMs);
     this.rivals.undone(culprit.name ?? 'unknown', RULES, this.needs.clock.now());
   }
 
@@ -178,8 +187,8 @@ export class Repairs {
 }
 
 const RULES = 'rules';
-/** Of one rule between two looks: there are never so many. */
-const MOST_HANDLES = 1000;
+/** Of one rule: there are never so many. */
+const MOST_HANDLES = 100;
 /** Repeats in the log: the same by the same. */
 const keyOfLoss = ({ name }: Culprit, lost: readonly string[]): string => `${name ?? 'unknown'}: ${lost[0]}${lost.length > 1 ? ` and ${lost.length - 1} more` : ''}`;
 

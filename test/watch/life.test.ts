@@ -15,6 +15,14 @@ const start = (t: Test, lab: Lab, args: readonly string[] = [], options: DaemonO
   t.teardown(daemon.stop);
   return daemon;
 };
+/** So many changes that a socket which nobody reads is full. */
+async function overflow(lab: Lab): Promise<void> {
+  const rule = 'add rule ip flood c ip saddr 10.0.0.1 counter accept\n';
+  await nft(lab, 'add table ip flood\nadd chain ip flood c\n');
+  // `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode`
+  const dropped = async (): Promise<boolean> => (await must(lab, 'cat', '/proc/net/netlink')).split('\n').some((line) => line.trim().split(/\s+/)[1] === '12' && Number(line.trim().split(/\s+/)[8]) > 0);
+  while (!(await dropped())) await nft(lab, `${rule.repeat(10_000)}flush chain ip flood c\n`);
+}
 const documented = 'FORWARD -i eni+ -d 169.254.169.254/32 -j DROP';
 const hasRule = async (lab: Lab): Promise<boolean> => /-A FORWARD -d 169\.254\.169\.254\/32 -i eni\+ -j DROP/.test(await saved(lab, 'nft', 'ipv4', 'filter'));
 
@@ -240,6 +248,75 @@ t.test('a rule that is put back while a look is about to write it is there once 
   t.equal((await saved(lab, 'nft', 'ipv4', 'filter')).match(/-i eni\+ -j DROP/g)?.length, 1);
 });
 
+t.test('a script that deletes the rule and inserts it again leaves it there once', async (t) => {
+  const lab = await makeNode(t);
+  const daemon = start(t, lab);
+  await daemon.ready();
+  const rule = documented.replace('FORWARD ', '');
+  for (let round = 0; round < 15; round++) await must(lab, 'sh', '-ec', `iptables-nft -D FORWARD ${rule}; iptables-nft -I FORWARD ${rule}`);
+  const copies = async (): Promise<number> => (await saved(lab, 'nft', 'ipv4', 'filter')).match(/-i eni\+ -j DROP/g)?.length ?? 0;
+  while ((await copies()) !== 1);
+  t.equal((await daemon.status()).answer, 'blocked');
+});
+
+t.test('the guard table is switched off and on by SIGHUP', async (t) => {
+  const lab = await makeNode(t);
+  const config = `/run/guard-${process.pid}.yaml`;
+  writeFileSync(config, 'guard: auto\n');
+  const daemon = start(t, lab, ['--config', config]);
+  await daemon.ready();
+  const tables = (): Promise<string> => must(lab, 'nft', 'list', 'tables');
+  writeFileSync(config, 'guard: none\n');
+  process.kill(daemon.pid!, 'SIGHUP');
+  await daemon.statusThat(({ guard }) => guard.because === 'switched off by the settings');
+  t.notMatch(await tables(), 'imds-guard');
+  t.ok(await dies(lab, lab.pods.ordinary), 'the other rules stay');
+  writeFileSync(config, 'guard: auto\n');
+  process.kill(daemon.pid!, 'SIGHUP');
+  await daemon.statusThat(({ guard }) => guard.state === 'owned-persistent');
+  t.match(await tables(), 'imds-guard');
+});
+
+t.test('a plain table that somebody emptied, of which no event came through, is filled again', async (t) => {
+  const lab = await makeNode(t);
+  const daemon = start(t, lab, ['--guard', 'plain']);
+  await daemon.ready();
+  process.kill(daemon.pid!, 'SIGSTOP');
+  await overflow(lab);
+  await nft(lab, 'flush table inet imds-guard\n');
+  process.kill(daemon.pid!, 'SIGCONT');
+  await daemon.until(({ msg }) => msg?.startsWith('the kernel threw events away') ?? false);
+  const whole = async (): Promise<boolean> => ((await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard')).match(/ drop$/gm)?.length ?? 0) === 2;
+  while (!(await whole()));
+  t.pass('both drops are there');
+});
+
+t.test('while we write to iptables-legacy, what stands in nf_tables is not ours to put back', async (t) => {
+  const lab = await makeNode(t);
+  await must(lab, 'iptables-nft', ...`-I ${documented}`.split(' '));
+  const daemon = start(t, lab, ['--backend', 'legacy']);
+  await daemon.statusThat(({ counts }) => counts.rules.length > 0 && counts.rules.every(({ present }) => present));
+  await nft(lab, 'delete table ip filter\n');
+  const { checks } = (await daemon.status()).counts;
+  await daemon.statusThat(({ counts }) => counts.checks.blocked > checks.blocked);
+  t.equal((await lab.exec(lab.node, 'nft', ['list', 'table', 'ip', 'filter'])).exitCode, 1, 'the operator took it away');
+});
+
+t.test('one who stands by takes over from one that hangs and lets the node lie open', async (t) => {
+  const lab = await makeNode(t);
+  const first = start(t, lab, ['--guard', 'none']);
+  await first.ready();
+  const second = start(t, lab, ['--guard', 'none', '--port', '16926']);
+  await second.until(({ msg }) => msg?.startsWith('standing by') ?? false);
+  await second.ready();
+  process.kill(first.pid!, 'SIGSTOP');
+  t.teardown(() => process.kill(first.pid!, 'SIGCONT'));
+  await must(lab, 'nft', 'flush', 'ruleset');
+  await second.until(({ msg }) => msg?.startsWith('who watches has let the node lie open') ?? false, { withinMs: 90_000 });
+  while (!(await hasRule(lab)));
+  t.ok(await dies(lab, lab.pods.ordinary));
+});
+
 t.test('rules of iptables-legacy, of whose loss no event tells, come back', async (t) => {
   const lab = await makeNode(t);
   const daemon = start(t, lab, ['--backend', 'legacy']);
@@ -269,11 +346,7 @@ t.test('so many changes at once that the kernel throws events away: it is told, 
   await daemon.ready();
   process.kill(daemon.pid!, 'SIGSTOP');
   await must(lab, 'iptables-nft', ...`-D ${documented}`.split(' '));
-  const rule = 'add rule ip flood c ip saddr 10.0.0.1 counter accept\n';
-  await nft(lab, `add table ip flood\nadd chain ip flood c\n`);
-  // `sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode`
-  const dropped = async (): Promise<boolean> => (await must(lab, 'cat', '/proc/net/netlink')).split('\n').some((line) => line.trim().split(/\s+/)[1] === '12' && Number(line.trim().split(/\s+/)[8]) > 0);
-  while (!(await dropped())) await nft(lab, `${rule.repeat(10_000)}flush chain ip flood c\n`);
+  await overflow(lab);
   process.kill(daemon.pid!, 'SIGCONT');
   await daemon.until(({ msg }) => msg?.startsWith('the kernel threw events away') ?? false);
   await daemon.statusThat(({ events, counts }) => events.lost > 0 && counts.rules.every(({ present }) => present));
