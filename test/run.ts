@@ -12,7 +12,7 @@ import { environment, findSandbox, spawnInside, type Sandbox } from './lab/sandb
 /** All but these get namespaces of their own, whether they need them or not: then no test can touch the machine. */
 const inTheOpen = new Set(['unit']);
 const jobs = (group: string): number => (group === 'unit' ? 2 : 1);
-const timeoutSeconds = (group: string): number => ({ unit: 60, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
+const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
