@@ -19,6 +19,7 @@ const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
   explain: async () => (await import('./commands/explain.ts')).explain,
   rules: async () => (await import('./commands/rules.ts')).rules,
   remove: async () => (await import('./commands/remove.ts')).remove,
+  probe: async () => (await import('./commands/probe.ts')).probe,
   watch: async () => (await import('./commands/watch.ts')).watch,
 };
 
@@ -63,6 +64,7 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
       const { programPrinter } = await import('./effects/print-program.ts');
       return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d', forWriting: parsed.command === 'apply' }, settings);
     },
+    probe: async ({ all }) => (await import('./effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, turn: Date.now() }),
     daemonRuns: async () => (await import('./effects/running-daemon.ts')).runningDaemon(),
     daemon: { self: [process.execPath, ...process.argv.slice(1, 2)], env, reload: readSettings, onSignal },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),

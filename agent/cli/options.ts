@@ -5,6 +5,7 @@ export const COMMANDS = {
   check: 'Say whether every packet from a pod to IMDS dies: exit 0 blocked, 1 open, 2 unknown',
   explain: "Show a packet's path, chain by chain, and the rule that decides",
   rules: 'Print the rules as input for iptables-restore --noflush',
+  probe: 'Try IMDS from the networks of pods with real packets: exit 0 blocked, 1 open, 2 unknown',
   remove: 'Take away exactly the rules that imds-guard writes',
   watch: 'Keep pods from IMDS: see every overwrite at once, repair it, name who did it',
 } as const;
@@ -19,7 +20,7 @@ export interface OptionSpec {
   readonly setting?: keyof Settings;
 }
 
-const EVERY: readonly CommandName[] = ['apply', 'check', 'explain', 'rules', 'remove'];
+const EVERY: readonly CommandName[] = ['apply', 'check', 'explain', 'rules', 'probe', 'remove'];
 const PATTERNED: readonly CommandName[] = [...EVERY, 'watch'];
 const JUDGING: readonly CommandName[] = ['check', 'explain'];
 
@@ -30,6 +31,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: PATTERNED, setting: 'interfaces' },
   'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: PATTERNED, setting: 'branchInterfaces' },
   discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: PATTERNED, setting: 'discover' },
+  mode: { type: 'string', describe: 'block, or only count who asks for IMDS', choices: ['enforce', 'observe'], on: ['apply', 'rules', 'watch'], setting: 'mode' },
   layout: { type: 'string', describe: 'the documented rules, or jumps to a chain IMDS-GUARD', choices: ['documented', 'chain'], on: ['apply', 'rules', 'remove', 'watch'], setting: 'layout' },
   action: { type: 'string', describe: 'what becomes of a packet', choices: ['drop', 'reject'], on: ['apply', 'rules', 'remove', 'watch'], setting: 'action' },
   guard: { type: 'string', describe: 'who keeps the table inet imds-guard', choices: ['auto', 'plain', 'none', 'watched'], on: ['apply', 'rules', 'watch'], setting: 'guard' },
@@ -42,6 +44,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   'metrics-address': { type: 'string', describe: 'IP address for /metrics alone; :: for all', on: ['watch'], setting: 'metricsAddress' },
   resync: { type: 'number', describe: 'look at least every so many seconds', on: ['watch'], setting: 'resyncSeconds' },
   'log-level': { type: 'string', describe: 'how much to log', choices: LOG_LEVELS, on: ['watch'], setting: 'logLevel' },
+  all: { type: 'boolean', describe: "try every pod's network, not some of each kind", on: ['probe'] },
   'dry-run': { type: 'boolean', describe: 'print what would be done and do nothing', on: ['apply', 'remove'] },
   from: { type: 'strings', describe: 'judge a saved ruleset, not this node (repeatable): iptables-save, ip6tables-save, nft -j', on: JUDGING },
   'from-backend': { type: 'string', describe: 'the iptables that saved the files', choices: ['nft', 'legacy'], on: JUDGING },
@@ -57,6 +60,7 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
   apply: [
     ['$0 apply', 'write what is missing, then check'],
     ['$0 apply --dry-run', 'show what would be written'],
+    ['$0 apply --mode observe', 'block nobody, and count who asks: what would blocking break?'],
     ['$0 apply --layout chain --interface eni+ --interface foo+', 'a chain of our own; two kinds of pod interface'],
   ],
   check: [
@@ -69,6 +73,10 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
     ['$0 explain --format svg > path.svg', 'as a picture'],
   ],
   rules: [['$0 rules | iptables-restore --noflush', 'put the rules in place by hand']],
+  probe: [
+    ['$0 probe', 'some pods of each kind, and the node itself for comparison'],
+    ['$0 probe --all --output json', 'every pod'],
+  ],
   remove: [['$0 remove --dry-run', 'show what would be taken away']],
   watch: [
     ['$0 watch', 'until it is told to stop; the rules stay'],

@@ -2,6 +2,7 @@ import type { Firewall } from 'node-iptables';
 import type { Values } from '../cli/parse.ts';
 import type { FileHints } from '../core/from-files.ts';
 import type { Observed } from '../core/observed.ts';
+import type { ProbeReport } from '../core/probe/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Daemon } from '../watch/run.ts';
 
@@ -14,6 +15,8 @@ export interface Context {
   readonly firewall: () => Promise<Firewall>;
   /** Looks at this node. */
   readonly observe: () => Promise<Observed>;
+  /** Sends packets to IMDS from networks of pods. What could not be tried is in the answer. */
+  readonly probe: (options: { readonly all: boolean }) => Promise<ProbeReport>;
   /** The `imds-guard watch` that runs on this node; undefined where there is none, as far as can be told. */
   readonly daemonRuns: () => Promise<{ readonly pid: number | undefined } | undefined>;
   /** What a command that goes on running has besides. */

@@ -33,6 +33,20 @@ export const REASONS = {
     text: 'packets to another address are translated to IMDS after the rules that drop; put the drop in a forward chain (`imds-guard apply`)',
   },
   MayBypassNetfilter: { answer: 'unknown', text: 'something on the node may carry packets past every rule; it is named in the doubts' },
+  EveryProbeDied: { answer: 'blocked', text: 'packets were sent to IMDS from pod networks, and the node was seen to keep each from it; the node itself got an answer' },
+  PodReachedImds: { answer: 'open', text: 'a packet sent from a pod network got to IMDS and was answered' },
+  OnlyHopLimit: {
+    answer: 'unknown',
+    text: "pods reach IMDS; only the hop limit keeps the token's answer from them. A token fetched on the node works in a pod, and so does version 1 where it is on",
+  },
+  OnlyImdsRefuses: { answer: 'unknown', text: 'pods reach IMDS, and it refuses them for now (401, 403, 429, 503): no rule of the node keeps them from it' },
+  ControlFailed: { answer: 'unknown', text: 'IMDS does not answer the node itself either, so that silence towards pods tells nothing' },
+  ProbeInconclusive: { answer: 'unknown', text: 'packets were sent, and what became of them could not be told; the message says of which' },
+  NoPodToProbe: { answer: 'unknown', text: 'no pod runs on this node from whose network packets could be sent' },
+  EvidenceDisagrees: {
+    answer: 'open or unknown',
+    text: 'what the rules say and what packets did are not the same; both are shown. `open` where a pod got through, whatever the rules say',
+  },
   NothingToJudge: { answer: 'unknown', text: 'no ruleset was given or found that could be judged' },
   NotPermitted: { answer: 'unknown', text: 'the rules could not be read: run as root, or with CAP_NET_ADMIN' },
   NotInstalled: { answer: 'unknown', text: 'the rules could not be read: a program is missing; the message names it' },
@@ -41,7 +55,7 @@ export const REASONS = {
   NotLookedYet: { answer: 'unknown', text: 'nothing was looked at yet: the agent has just started' },
   ChangedSince: { answer: 'unknown', text: 'something on the way of a packet has changed since the last look, and the next has not ended yet' },
   CouldNotLook: { answer: 'unknown', text: 'the rules could not be read, for the cause in the message' },
-} as const satisfies Readonly<Record<string, { answer: Answer; text: string }>>;
+} as const satisfies Readonly<Record<string, { answer: Answer | 'open or unknown'; text: string }>>;
 
 export type Answer = 'blocked' | 'open' | 'unknown';
 export type Reason = keyof typeof REASONS;

@@ -47,7 +47,7 @@ export async function readLinks(print: Print, procNet: string): Promise<Links> {
 }
 
 /** Interfaces that a default route or a route to IMDS itself leaves by: never a pod's, whatever their kind. */
-function uplinkNames(procNet: string): Set<string> {
+export function uplinkNames(procNet: string): Set<string> {
   // ens5  00000000  …: name first, destination in little-endian hex. IPv6: destination, its length, …, name last.
   const byFour = readText(`${procNet}/route`).split('\n').map((line) => line.split('\t')).filter(([, to]) => to === '00000000' || to === 'FEA9FEA9').map(([name]) => name!);
   const bySix = readText(`${procNet}/ipv6_route`).split('\n').map((line) => line.trim().split(/\s+/)).filter(([to, length]) => (length === '00' && to === '0'.repeat(32)) || to === IMDS_IPV6).map((words) => words.at(-1)!);
@@ -78,7 +78,7 @@ const CARDS: ReadonlySet<string> = new Set(['card', 'bond', 'team', 'vlan']);
 /** Prefixes that CNI plugins give to host interfaces; the VPC CNI's IPv4 egress makes `veth` and 8 hex digits. */
 const CNI_PREFIXES = ['eni', 'vlan', 'veth', 'cali', 'lxc', 'azv', 'gke', 'cni', 'weave', 'flannel'] as const;
 
-function patternOf(name: string): string {
+export function patternOf(name: string): string {
   const prefix = CNI_PREFIXES.find((known) => name.startsWith(known));
   return prefix ? `${prefix}+` : name;
 }

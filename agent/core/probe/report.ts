@@ -30,6 +30,8 @@ export type ProbeClass =
 export interface Exchange {
   readonly class: ProbeClass;
   readonly because: string;
+  /** Whether a TCP connection to somebody beyond the node stood: then packets pass, whatever IMDS says. */
+  readonly connected: boolean;
   /** The HTTP status, where one came. */
   readonly status?: number;
 }

@@ -15,6 +15,10 @@ export interface Libc {
   sendmsg(fd: number, message: Buffer, flags: number): number;
   dup2(from: number, to: number): number;
   close(fd: number): number;
+  /** Moves this thread, and no other, into a namespace. */
+  setns(fd: number, type: number): number;
+  /** Where the sender's address goes, and how long it is (socklen_t, in and out). */
+  recvfrom(fd: number, room: Buffer, length: number, flags: number, address: Buffer, addressLength: Buffer): number;
   /** The address of a buffer, to stand in a struct (struct msghdr, struct iovec). The buffer must be kept alive. */
   addressOf(buffer: Buffer): bigint;
   /** errno of the last call that returned -1. */
@@ -57,6 +61,8 @@ async function load(): Promise<Libc> {
     sendmsg: own.func('long sendmsg(int, const void *, int)'),
     dup2: own.func('int dup2(int, int)'),
     close: own.func('int close(int)'),
+    setns: own.func('int setns(int, int)'),
+    recvfrom: own.func('long recvfrom(int, void *, size_t, int, void *, void *)'),
     addressOf: (buffer) => BigInt(address(buffer)),
     errno: () => Number(errno()),
   };

@@ -98,6 +98,11 @@ export class NetlinkRequests {
     return new NetlinkRequests(c, fd);
   }
 
+  /** The same for who is in another network namespace for a moment (NetworkNamespaces): what is asked is answered for that one. */
+  static openHere(c: Libc, protocol: number): NetlinkRequests {
+    return new NetlinkRequests(c, open(c, protocol, 0));
+  }
+
   /** A socket that somebody kept for us: it is the same one to the kernel, so it still owns what it owned. */
   static async adopt(fd: number): Promise<NetlinkRequests> {
     return new NetlinkRequests(await libc(), fd);

@@ -6,4 +6,7 @@ export * from './rule-text.ts';
 export * from './rule-concern.ts';
 export * from './link.ts';
 export * from './batch.ts';
+export * from './set-elements.ts';
 export * from './x-tables.ts';
+export * from './socket-filter.ts';
+export * from './tcp-frame.ts';

@@ -1,0 +1,62 @@
+import type { Family } from 'node-iptables';
+import type { Answer, Reason } from '../reasons.ts';
+import type { NetworkProbe, PodIdentity, ProbeReport } from './report.ts';
+
+/** What was done, before it is judged. */
+export interface Probed {
+  readonly control: readonly NetworkProbe[];
+  readonly networks: readonly NetworkProbe[];
+  readonly found: number;
+  readonly skipped: ProbeReport['skipped'];
+  readonly tookMs: number;
+}
+
+/** What the probes alone say. Without an answer to the node itself, silence elsewhere tells nothing. */
+export function summary({ control, networks, found, skipped, tookMs }: Probed): ProbeReport {
+  const hopLimit = Object.fromEntries(control.flatMap(({ family, tokenTtl }) => (tokenTtl === undefined ? [] : [[family, tokenTtl]]))) as ProbeReport['hopLimit'];
+  return { ...judged(control, networks, found), control, hopLimit, networks, skipped: folded(skipped), found, tookMs };
+}
+
+type Judged = Pick<ProbeReport, 'answer' | 'reason' | 'message'>;
+
+function judged(control: readonly NetworkProbe[], networks: readonly NetworkProbe[], found: number): Judged {
+  const say = (answer: Answer, reason: Reason, message: string): Judged => ({ answer, reason, message });
+  const some = (...classes: readonly NetworkProbe['class'][]): NetworkProbe | undefined => networks.find((one) => classes.includes(one.class));
+  if (found === 0) return say('unknown', 'NoPodToProbe', 'no network of a pod was found on this node');
+  const open = some('open');
+  if (open) return say('open', 'PodReachedImds', `${networkName(open)} got ${exchangeText(open)}`);
+  const proxied = some('proxied');
+  if (proxied) return say('unknown', 'AnsweredElsewhere', `${networkName(proxied)}: ${decisive(proxied)}`);
+  const refused = some('throttled', 'forbidden', 'v1-off', 'hop-limit');
+  if (refused) return say('unknown', refused.class === 'hop-limit' ? 'OnlyHopLimit' : 'OnlyImdsRefuses', `${networkName(refused)}: ${decisive(refused)}`);
+  const families = answeringFamilies(control);
+  if (families.length === 0) return say('unknown', 'ControlFailed', control.map(({ family, ...one }) => `${family}: ${decisive(one)}`).join('; '));
+  const counted = networks.filter(({ family }) => families.includes(family));
+  const doubtful = counted.find((one) => one.class === 'inconclusive');
+  if (doubtful) return say('unknown', 'ProbeInconclusive', `${networkName(doubtful)}: ${decisive(doubtful)}`);
+  if (!counted.some(isKeptOut)) return say('unknown', 'ProbeInconclusive', 'no pod that was tried has a route to IMDS');
+  return say('blocked', 'EveryProbeDied', `${counted.filter(isKeptOut).length} tried, none got an answer; the node itself did (${families.join(', ')})`);
+}
+
+/** The node's own request was answered by IMDS, or at least by something out there: then a packet can get there and back. */
+export const answeringFamilies = (control: readonly NetworkProbe[]): Family[] => control.filter(({ v1, v2 }) => v1.connected || v2.connected).map(({ family }) => family);
+
+export const isKeptOut = ({ class: kind }: Pick<NetworkProbe, 'class'>): boolean => kind === 'dropped' || kind === 'rejected';
+
+/** Whether a packet of it got there and back, whatever IMDS said. */
+export const hasPassed = ({ v1, v2 }: Pick<NetworkProbe, 'v1' | 'v2'>): boolean => v1.connected || v2.connected;
+
+const exchangeText = ({ v1, v2 }: NetworkProbe): string => [v2, v1].filter((one) => one.class === 'open').map(({ because }) => because).join(', and ');
+const decisive = ({ class: kind, v1, v2 }: Pick<NetworkProbe, 'class' | 'v1' | 'v2'>): string => (v2.class === kind ? v2.because : v1.because);
+
+/** `shop/web-0 (eni0af1…, ipv4)` */
+export const networkName = ({ pods, networkNamespace, interfaces, family }: NetworkProbe): string =>
+  `${pods.length > 0 ? pods.map(podText).join(', ') : networkNamespace} (${[...interfaces, family].join(', ')})`;
+export const podText = ({ namespace, name, uid }: PodIdentity): string => (namespace === undefined ? `pod ${uid ?? 'without a name'}` : `${namespace}/${name}`);
+
+const MOST_SKIPPED = 20;
+
+/** A thousand files that nothing is mounted on are one line too many. */
+function folded(skipped: ProbeReport['skipped']): ProbeReport['skipped'] {
+  return skipped.length <= MOST_SKIPPED ? skipped : [...skipped.slice(0, MOST_SKIPPED), { networkNamespace: `${skipped.length - MOST_SKIPPED} more`, because: 'of these and other kinds' }];
+}

@@ -1,0 +1,28 @@
+import { REASONS } from '../reasons.ts';
+import { visible } from '../visible.ts';
+import type { Exchange, NetworkProbe, ProbeReport } from './report.ts';
+import { podText } from './summary.ts';
+
+/** For a person: a line a network, why below it, the answer last. */
+export function probeText(report: ProbeReport): string {
+  const lines = [...report.control, ...report.networks].flatMap(networkLines);
+  if (report.found > new Set(report.networks.map(({ networkNamespace }) => networkNamespace)).size) lines.push(`some of each kind; ${report.found} pod networks were found (--all tries every one)`);
+  const hopLimits = Object.entries(report.hopLimit).map(([family, hops]) => `${hops} (${family})`);
+  if (hopLimits.length > 0) lines.push(`hop limit of tokens on the wire: ${hopLimits.join(', ')}`);
+  if (report.skipped.length > 0) lines.push('not tried:', ...report.skipped.map(({ networkNamespace, because }) => `  - ${networkNamespace}: ${because}`));
+  lines.push(`${report.answer}: ${REASONS[report.reason].text} (${report.reason})`, ...(report.message === '' ? [] : [`  ${report.message}`]));
+  return `${lines.map(visible).join('\n')}\n`;
+}
+
+const CLASS_WIDTH = 13;
+const INDENT = ' '.repeat(CLASS_WIDTH);
+
+function networkLines(probe: NetworkProbe): string[] {
+  const { v1, v2, family, kind, hops } = probe;
+  const where = kind === 'node' ? 'the node itself' : `${probe.pods.length > 0 ? probe.pods.map(podText).join(', ') : probe.networkNamespace}, ${probe.interfaces.length > 0 ? probe.interfaces.join(', ') : kind}`;
+  const away = hops === undefined || kind === 'node' ? '' : `, ${hops} ${hops === 1 ? 'hop' : 'hops'} away`;
+  const why = v1.because === v2.because ? [v1.because] : [`v1 ${exchangeText(v1, probe)}`, `v2 ${exchangeText(v2, probe)}`];
+  return [`${probe.class.padEnd(CLASS_WIDTH)}${where}, ${family}${away}`, ...why.map((line) => `${INDENT}${line}`)];
+}
+
+const exchangeText = (exchange: Exchange, { class: kind }: NetworkProbe): string => `${exchange.class === kind ? '' : `${exchange.class}: `}${exchange.because}`;

@@ -1,0 +1,114 @@
+import { randomInt } from 'node:crypto';
+import type { Family } from 'node-iptables';
+import { KernelError, NetworkNamespaces, PacketTap, openTcpSocket } from 'node-iptables/kernel';
+import { tcpFilter } from 'node-iptables/netlink';
+import { IMDS_BYTES, IMDS_PORT } from '../core/addresses.ts';
+import { PROBE_PORTS } from '../core/probe/pod-network.ts';
+import { isToken, metadataRequest, tokenRequest } from '../core/probe/request.ts';
+import { Sightings } from '../core/probe/sightings.ts';
+import type { Tried, TriedNetwork } from '../core/probe/tried.ts';
+import { exchange } from './imds-exchange.ts';
+
+export interface ToTry {
+  /** Undefined for the node's own network. */
+  readonly path: string | undefined;
+  readonly families: readonly Family[];
+}
+
+export interface Trial {
+  readonly tried: readonly TriedNetwork[];
+  /** What passed the node's interfaces meanwhile; undefined, because, where nobody was permitted to look. */
+  readonly sightings: Sightings | undefined;
+  readonly unseen?: string;
+}
+
+/** All in all less than three seconds, so that a health check that may take five can wait for it. */
+const CONNECT_MS = 900;
+const ANSWER_MS = 900;
+const TOGETHER_MS = 2700;
+/** How often what was seen is taken from the kernel, which keeps only so much. */
+const DRAIN_MS = 50;
+const RECEIVE_BYTES = 8 * 1024 * 1024;
+const HEADERS_BYTES = 128;
+/** Ports that are tried for one socket: what is left of an earlier probe may hold one. */
+const PORTS_AT_A_TIME = 8;
+
+/**
+ * Tries IMDS from all these networks at once, with real packets, and watches the node's interfaces meanwhile. No process is started
+ * and this one never stays in another's namespace. Never rejects because of what a network is like.
+ *
+ * @param agent the User-Agent
+ */
+export async function probeNetworks(networks: readonly ToTry[], agent: string): Promise<Trial> {
+  const namespaces = await NetworkNamespaces.open();
+  const tap = await openTap();
+  const sightings = 'because' in tap ? undefined : new Sightings();
+  const drain = (): void => {
+    if (!sightings || 'because' in tap) return;
+    tap.drain(({ interfaceIndex, outgoing, bytes }) => sightings.add(interfaceIndex, outgoing, bytes));
+    sightings.lost += tap.lost();
+  };
+  const timer = setInterval(drain, DRAIN_MS);
+  try {
+    const prober = new Prober(namespaces, agent);
+    const tried = await Promise.all(networks.flatMap(({ path, families }) => families.map((family) => prober.probe(path, family))));
+    drain();
+    return { tried, sightings, ...('because' in tap ? { unseen: tap.because } : {}) };
+  } finally {
+    clearInterval(timer);
+    if (!('because' in tap)) tap.close();
+    namespaces.close();
+  }
+}
+
+async function openTap(): Promise<PacketTap | { readonly because: string }> {
+  const endpoints = (['ipv4', 'ipv6'] as const).map((family) => ({ family, address: IMDS_BYTES[family], port: IMDS_PORT }));
+  try {
+    return await PacketTap.open(tcpFilter(endpoints, HEADERS_BYTES), RECEIVE_BYTES);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    return { because: error.code === 'EPERM' ? 'CAP_NET_RAW is needed to see packets' : error.message };
+  }
+}
+
+class Prober {
+  private readonly namespaces: NetworkNamespaces;
+  private readonly agent: string;
+  private nextPort = randomInt(PROBE_PORTS.first, PROBE_PORTS.last + 1);
+
+  constructor(namespaces: NetworkNamespaces, agent: string) {
+    this.namespaces = namespaces;
+    this.agent = agent;
+  }
+
+  async probe(path: string | undefined, family: Family): Promise<TriedNetwork> {
+    const untilMs = performance.now() + TOGETHER_MS;
+    const [v1, token] = await Promise.all([this.ask(path, family, metadataRequest(family, this.agent), untilMs), this.ask(path, family, tokenRequest(family, this.agent), untilMs)]);
+    const v2 = token.is === 'answered' && token.status === 200 && isToken(token.body) ? await this.ask(path, family, metadataRequest(family, this.agent, token.body), untilMs) : undefined;
+    return { networkNamespace: path ?? 'node', family, v1, token: token.is === 'answered' ? { ...token, body: isToken(token.body) ? 'a token' : '' } : token, v2 };
+  }
+
+  private async ask(path: string | undefined, family: Family, request: string, untilMs: number): Promise<Tried> {
+    const opened = this.open(path, family);
+    if ('is' in opened) return opened;
+    const left = Math.max(1, untilMs - performance.now());
+    return exchange(opened.fd, opened.port, family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left) });
+  }
+
+  private open(path: string | undefined, family: Family): { readonly fd: number; readonly port: number } | Tried {
+    const ports = Array.from({ length: PORTS_AT_A_TIME }, () => this.port());
+    try {
+      return path === undefined ? openTcpSocket(this.namespaces.libc, family, ports) : this.namespaces.inside(path, (c) => openTcpSocket(c, family, ports));
+    } catch (error) {
+      if (error instanceof KernelError && error.code === 'EAFNOSUPPORT') return { is: 'no-route', code: error.code };
+      return { is: 'not-entered', because: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Each its own, so that no two connections of a probe are taken for one. */
+  private port(): number {
+    const port = this.nextPort;
+    this.nextPort = port === PROBE_PORTS.last ? PROBE_PORTS.first : port + 1;
+    return port;
+  }
+}

@@ -1,0 +1,63 @@
+import { choose, kindOf } from '../core/probe/choose.ts';
+import { type ProbedNetwork, classify } from '../core/probe/classify.ts';
+import type { PodNetwork } from '../core/probe/pod-network.ts';
+import type { ProbeReport } from '../core/probe/report.ts';
+import { summary } from '../core/probe/summary.ts';
+import { patternOf } from './links.ts';
+import { type FoundNetworks, findPodNetworks } from './pod-networks.ts';
+import { type ToTry, probeNetworks } from './probe-networks.ts';
+
+export interface ProbeOptions {
+  /** The User-Agent. */
+  readonly agent: string;
+  /** Every pod's network, not some of each kind. */
+  readonly all: boolean;
+  /** Others are tried the next time. */
+  readonly turn: number;
+}
+
+/**
+ * Tries IMDS from the networks of this node's pods, and from the node itself. Where there is no pod, nothing is sent.
+ *
+ * @throws KernelError where namespaces cannot be opened at all
+ */
+export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<ProbeReport> {
+  const startedMs = performance.now();
+  const found = await findPodNetworks();
+  const chosen = choose(found.networks, patternOf, turn, all);
+  const skipped = found.skipped.map(({ path, because }) => ({ networkNamespace: path, because }));
+  if (chosen.length === 0) return summary({ control: [], networks: [], found: 0, skipped, tookMs: performance.now() - startedMs });
+  const families = ['ipv4', 'ipv6'] as const;
+  const networks: ToTry[] = [{ path: undefined, families }, ...chosen.map(({ path }) => ({ path, families }))];
+  const { tried, sightings, unseen } = await probeNetworks(networks, agent);
+  const nameOf = nameOfLink(found);
+  const ground = { sightings, unseen, inside: insideOf(found), nameOf };
+  const byPath = new Map(chosen.map((network) => [network.path, network]));
+  const classified = tried.map((one) => classify(one, known(byPath.get(one.networkNamespace), found), ground));
+  return summary({
+    control: classified.filter(({ kind }) => kind === 'node'),
+    networks: classified.filter(({ kind }) => kind !== 'node'),
+    found: found.networks.length,
+    skipped,
+    tookMs: performance.now() - startedMs,
+  });
+}
+
+const NODE: ProbedNetwork = { pods: [], hostInterfaces: new Map(), kind: 'node', hasStrangers: false, isNode: true };
+
+function known(network: PodNetwork | undefined, { links }: FoundNetworks): ProbedNetwork {
+  if (!network) return NODE;
+  const ends = links.filter(({ name }) => network.hostInterfaces.includes(name));
+  return { pods: network.pods, hostInterfaces: new Map(ends.map(({ index, name }) => [index, name])), kind: kindOf(network, patternOf), hasStrangers: network.strangers.length > 0, isNode: false };
+}
+
+/** Links that do not lead out of the node: to itself, and to pods. */
+function insideOf({ links, networks }: FoundNetworks): ReadonlySet<number> {
+  const ofPods = new Set(networks.flatMap(({ hostInterfaces }) => hostInterfaces));
+  return new Set(links.filter(({ loopback, name, kind }) => loopback || ofPods.has(name) || kind === 'dummy').map(({ index }) => index));
+}
+
+const nameOfLink = ({ links }: FoundNetworks): ((index: number) => string) => {
+  const names = new Map(links.map(({ index, name }) => [index, name]));
+  return (index) => names.get(index) ?? `interface ${index}`;
+};
