@@ -33,6 +33,7 @@ const Schema = v.strictObject({
   interfaces: v.optional(v.pipe(patterns, v.minLength(1, 'names no interface'))),
   branchInterfaces: v.optional(patterns),
   discover: v.optional(v.boolean()),
+  mode: v.optional(v.picklist(['enforce', 'observe'])),
   layout: v.optional(v.picklist(['documented', 'chain'])),
   action: v.optional(v.picklist(['drop', 'reject'])),
   guard: v.optional(v.picklist(['auto', 'plain', 'none', 'watched'])),
@@ -43,6 +44,8 @@ const Schema = v.strictObject({
   address: v.optional(address),
   metricsEnabled: v.optional(v.boolean()),
   metricsAddress: v.optional(address),
+  probe: v.optional(v.boolean()),
+  probeSeconds: v.optional(v.pipe(v.number(), v.integer('is not a whole number'), v.minValue(60, 'is less than 60'), v.maxValue(86_400, 'is more than a day'))),
   resyncSeconds: v.optional(v.pipe(v.number(), v.integer('is not a whole number'), v.minValue(30, 'is less than 30'), v.maxValue(86_400, 'is more than a day'))),
   logLevel: v.optional(v.picklist(LOG_LEVELS)),
 });
@@ -67,6 +70,9 @@ export function settingsFrom(sources: readonly SettingsSource[]): Settings {
     const parsed = v.safeParse(Schema, values);
     if (!parsed.success) throw new UsageError(`${name}: ${issueText(parsed.issues[0])}`);
     settings = { ...settings, ...withoutUndefined(parsed.output) };
+  }
+  if (settings.mode === 'observe' && settings.guard === 'none') {
+    throw new UsageError('mode observe and guard none do not go together: it is the guard table that counts, so nothing would be done');
   }
   if (settings.action === 'reject' && settings.guard === 'none') {
     throw new UsageError('action reject and guard none do not go together: the reset comes from the guard table, for iptables refuses REJECT in mangle');
@@ -115,7 +121,7 @@ export const variableOf = (key: string): string => `${VARIABLE_PREFIX}${key.repl
 
 function valueOf(key: string, text: string): unknown {
   if (key === 'interfaces' || key === 'branchInterfaces') return text.split(',').map((item) => item.trim()).filter((item) => item !== '');
-  if (key === 'discover' || key === 'metricsEnabled') return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
+  if (key === 'discover' || key === 'probe' || key === 'metricsEnabled') return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
   return /^\d+(\.\d+)?$/.test(text) ? Number(text) : text;
 }
 

@@ -42,6 +42,8 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   address: { type: 'string', describe: 'IP address that they are at', on: ['watch'], setting: 'address' },
   metrics: { type: 'boolean', describe: 'serve /metrics at --metrics-address too', on: ['watch'], setting: 'metricsEnabled' },
   'metrics-address': { type: 'string', describe: 'IP address for /metrics alone; :: for all', on: ['watch'], setting: 'metricsAddress' },
+  probe: { type: 'boolean', describe: 'send packets to IMDS from networks of pods; --no-probe: judge by the rules alone', on: ['check', 'watch'], setting: 'probe' },
+  'probe-interval': { type: 'number', describe: 'send them about every so many seconds', on: ['watch'], setting: 'probeSeconds' },
   resync: { type: 'number', describe: 'look at least every so many seconds', on: ['watch'], setting: 'resyncSeconds' },
   'log-level': { type: 'string', describe: 'how much to log', choices: LOG_LEVELS, on: ['watch'], setting: 'logLevel' },
   all: { type: 'boolean', describe: "try every pod's network, not some of each kind", on: ['probe'] },

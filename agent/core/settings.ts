@@ -8,6 +8,8 @@ export interface Settings {
   readonly branchInterfaces: readonly string[];
   /** Whether patterns found on the node are added (the VPC CNI's prefix, the `veth` of IPv4 egress). */
   readonly discover: boolean;
+  /** `observe` counts who asks, and blocks nobody. */
+  readonly mode: 'enforce' | 'observe';
   readonly layout: 'documented' | 'chain';
   readonly action: 'drop' | 'reject';
   /**
@@ -25,6 +27,10 @@ export interface Settings {
   /** Whether `/metrics` is at `metricsAddress` too. */
   readonly metricsEnabled: boolean;
   readonly metricsAddress: string;
+  /** Whether `check` and `watch` send packets to IMDS from networks of pods. */
+  readonly probe: boolean;
+  /** How often `watch` sends them although nothing changed, about. */
+  readonly probeSeconds: number;
   /** How often `watch` looks although nothing told it to. */
   readonly resyncSeconds: number;
   readonly logLevel: LogLevel;
@@ -37,6 +43,7 @@ export const DEFAULT_SETTINGS: Settings = {
   interfaces: ['eni+'],
   branchInterfaces: ['vlan+'],
   discover: true,
+  mode: 'enforce',
   layout: 'documented',
   action: 'drop',
   guard: 'auto',
@@ -47,6 +54,8 @@ export const DEFAULT_SETTINGS: Settings = {
   address: '127.0.0.1',
   metricsEnabled: false,
   metricsAddress: '::',
+  probe: true,
+  probeSeconds: 900,
   resyncSeconds: 600,
   logLevel: 'info',
 };

@@ -1,16 +1,20 @@
 import { describeRule } from './rule-text.ts';
 import { REASONS } from './reasons.ts';
 import type { Report, TargetReport } from './report.ts';
+import { observedText } from './probe/text-probe.ts';
+import type { JoinedReport } from './probe/joined-report.ts';
 import { visible } from './visible.ts';
 
-/** The answer for a person: one paragraph a target, the verdict last, where the eye is. */
-export function reportText(report: Report): string {
+/** The answer for a person: one paragraph a target, what packets did, the verdict last, where the eye is. */
+export function reportText(report: Report & Partial<Pick<JoinedReport, 'observed' | 'message'>>): string {
   const lines = report.targets.flatMap(targetLines);
   for (const service of report.collateral) {
     if (service.answer === 'blocked') lines.push(`warning  ${service.address} (${service.what}) is cut off too${service.by ? `, by ${describeRule(service.by)}` : ''}`);
   }
   if (report.assumed.length > 0) lines.push('assumed:', ...report.assumed.map((text) => `  - ${text}`));
+  if (report.observed) lines.push(`packets  ${observedText(report.observed)}`);
   lines.push(`${report.answer}: ${REASONS[report.reason].text} (${report.reason})`);
+  if (report.message) lines.push(`${INDENT}${report.message}`);
   return `${lines.map(visible).join('\n')}\n`;
 }
 

@@ -2,7 +2,7 @@ import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { NetlinkRequests, NetworkNamespaces } from 'node-iptables/kernel';
 import { type ListedLink, NETLINK_ROUTE, getNamespaceId, listLinks, readListedLink, readNamespaceId } from 'node-iptables/netlink';
 import { type Lookup, podNetworkOf } from '../core/probe/pod-network-links.ts';
-import type { PodNetwork, PodNetworks } from '../core/probe/pod-network.ts';
+import { LEFT_OVER, type PodNetwork, type PodNetworks } from '../core/probe/pod-network.ts';
 import type { PodIdentity } from '../core/probe/report.ts';
 import { uplinkNames } from './links.ts';
 import { podNames } from './pod-names.ts';
@@ -10,6 +10,8 @@ import { podNames } from './pod-names.ts';
 export interface FoundNetworks extends PodNetworks {
   /** The node's own links. */
   readonly links: readonly ListedLink[];
+  /** Those that lead into other namespaces, as a pod's do. */
+  readonly leading: readonly string[];
 }
 
 /**
@@ -38,7 +40,7 @@ export async function findPodNetworks(): Promise<FoundNetworks> {
       const pods = inCgroups.length > 0 ? inCgroups : uniquePods(found.hostInterfaces.flatMap((name) => names.ofInterface(name) ?? []));
       networks.push({ ...found, inode: candidate.inode, path: candidate.path, pods });
     }
-    return { networks, skipped, links };
+    return { networks, skipped, links, leading: links.filter((link) => link.kind === 'veth' && link.peerNamespace !== undefined && link.master === 0 && !ground.uplinks.has(link.name)).map(({ name }) => name) };
   } finally {
     namespaces.close();
   }
@@ -87,7 +89,7 @@ function namedNamespaces(skipped: { path: string; because: string }[]): { readon
         return [];
       }
       if (status.value.dev !== place.value.dev) return [{ inode: `net:[${status.value.ino}]`, path }];
-      skipped.push({ path, because: 'no network namespace any more: nothing is mounted there' });
+      skipped.push({ path, because: LEFT_OVER });
       return [];
     });
   });

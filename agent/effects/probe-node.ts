@@ -26,7 +26,7 @@ export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<Pro
   const found = await findPodNetworks();
   const chosen = choose(found.networks, patternOf, turn, all);
   const skipped = found.skipped.map(({ path, because }) => ({ networkNamespace: path, because }));
-  if (chosen.length === 0) return summary({ control: [], networks: [], found: 0, skipped, tookMs: performance.now() - startedMs });
+  if (chosen.length === 0) return summary({ control: [], networks: [], found: 0, uncovered: uncoveredBy(chosen, found), skipped, tookMs: performance.now() - startedMs });
   const families = ['ipv4', 'ipv6'] as const;
   const networks: ToTry[] = [{ path: undefined, families }, ...chosen.map(({ path }) => ({ path, families }))];
   const { tried, sightings, unseen } = await probeNetworks(networks, agent);
@@ -38,6 +38,7 @@ export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<Pro
     control: classified.filter(({ kind }) => kind === 'node'),
     networks: classified.filter(({ kind }) => kind !== 'node'),
     found: found.networks.length,
+    uncovered: uncoveredBy(chosen, found),
     skipped,
     tookMs: performance.now() - startedMs,
   });
@@ -49,6 +50,12 @@ function known(network: PodNetwork | undefined, { links }: FoundNetworks): Probe
   if (!network) return NODE;
   const ends = links.filter(({ name }) => network.hostInterfaces.includes(name));
   return { pods: network.pods, hostInterfaces: new Map(ends.map(({ index, name }) => [index, name])), kind: kindOf(network, patternOf), hasStrangers: network.strangers.length > 0, isNode: false };
+}
+
+/** A kind of which one pod was tried is covered: rules know interfaces, not pods. */
+function uncoveredBy(chosen: readonly PodNetwork[], { leading }: FoundNetworks): string[] {
+  const covered = new Set(chosen.flatMap(({ hostInterfaces }) => hostInterfaces.map(patternOf)));
+  return [...new Set(leading.map(patternOf))].filter((pattern) => !covered.has(pattern));
 }
 
 /** Links that do not lead out of the node: to itself, and to pods. */

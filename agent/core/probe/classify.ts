@@ -45,6 +45,7 @@ export function classify(tried: TriedNetwork, network: ProbedNetwork, ground: Gr
     class: worstClass(v1.class, v2.class),
     v1,
     v2,
+    reached: (v1.connected && hasLeft(seen.v1, network, ground)) || (v2.connected && hasLeft(seen.token, network, ground)),
     ...(hops === undefined ? {} : { hops }),
     ...(tokenTtl === undefined ? {} : { tokenTtl }),
   };
@@ -100,10 +101,10 @@ function elsewhere(status: number | undefined, seen: Sighting | undefined, netwo
   if (!seen) {
     // What a card of the pod's own sends, nobody on the node sees.
     if (network.hasStrangers || ground.sightings.lost > 0) return undefined;
-    return { class: 'proxied', connected: false, because: `answered ${network.isNode ? 'on the node: nothing left it' : 'inside the pod: nothing came out of it'}${said}`, ...(status === undefined ? {} : { status }) };
+    return { class: 'proxied', connected: false, by: network.isNode ? 'node' : 'pod', because: `answered ${network.isNode ? 'on the node: nothing left it' : 'inside the pod: nothing came out of it'}${said}`, ...(status === undefined ? {} : { status }) };
   }
   if (leftBy(seen, ground).length > 0) return undefined;
-  return { class: 'proxied', connected: false, because: `answered by somebody on the node: it came in by ${names([...seen.cameFrom, ...seen.leftBy], ground)} and did not leave${said}`, ...(status === undefined ? {} : { status }) };
+  return { class: 'proxied', connected: false, by: 'node', because: `answered by somebody on the node: it came in by ${names([...seen.cameFrom, ...seen.leftBy], ground)} and did not leave${said}`, ...(status === undefined ? {} : { status }) };
 }
 
 /** Connected, the request is sent, and nothing comes. */
@@ -142,6 +143,8 @@ function withToken(token: Exchange, { is, ...rest }: Tried): Exchange {
   return 'status' in rest ? { ...token, status: rest.status, because: rest.status === 200 ? 'a token, and metadata with it' : `a token; with it ${rest.status}` } : { ...token, because: `a token; with it no answer (${is})` };
 }
 
+/** What a pod sends by a card of its own, nobody on the node need have seen. */
+const hasLeft = (seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): boolean => (seen ? leftBy(seen, ground).length > 0 : network.hasStrangers);
 const dataOf = ({ answers }: Sighting): Sighting['answers'] => answers.filter(({ payloadBytes }) => payloadBytes > 0);
 const leftBy = ({ leftBy: by }: Sighting, { inside }: Ground): number[] => by.filter((index) => !inside.has(index));
 const hopsOf = ({ ttlIn, ttlOut }: Sighting): number | undefined => (ttlIn !== undefined && ttlOut !== undefined ? ttlIn - ttlOut : undefined);

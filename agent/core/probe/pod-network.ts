@@ -20,6 +20,9 @@ export interface PodNetworks {
   readonly skipped: readonly { readonly path: string; readonly because: string }[];
 }
 
+/** Why a file under /run/netns is skipped that no namespace is mounted on any more. */
+export const LEFT_OVER = 'no network namespace any more: nothing is mounted there';
+
 /**
  * Source ports of our own probes: outside of the ports that Linux hands out (32768 to 60999), so that rules can count them apart.
  * A pod can use them too; it is counted among the probes then, and dropped all the same.

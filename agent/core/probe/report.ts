@@ -32,6 +32,8 @@ export interface Exchange {
   readonly because: string;
   /** Whether a TCP connection to somebody beyond the node stood: then packets pass, whatever IMDS says. */
   readonly connected: boolean;
+  /** Where the one who answers is, of a class `proxied`. */
+  readonly by?: 'pod' | 'node';
   /** The HTTP status, where one came. */
   readonly status?: number;
 }
@@ -58,6 +60,8 @@ export interface NetworkProbe {
   readonly class: ProbeClass;
   readonly v1: Exchange;
   readonly v2: Exchange;
+  /** A packet was answered by somebody beyond the node, for certain: seen on the node's interfaces, or sent by an interface of another kind. */
+  readonly reached: boolean;
   /** How often packets of the pod are routed before they leave the node; undefined where none was seen to leave. */
   readonly hops?: number;
   /** The TTL with which the token's answer came to the node. */
@@ -77,6 +81,8 @@ export interface ProbeReport {
   readonly networks: readonly NetworkProbe[];
   /** What was not tried, and why. */
   readonly skipped: readonly { readonly networkNamespace: string; readonly because: string }[];
+  /** Kinds of interface that lead into namespaces which are not in sight: what pods behind them can do was not tried. */
+  readonly uncovered: readonly string[];
   /** Pod networks that were found; `networks` may be some of each kind. */
   readonly found: number;
   readonly tookMs: number;

@@ -1,5 +1,6 @@
 import type { Family } from 'node-iptables';
 import type { Answer, Reason } from '../reasons.ts';
+import { LEFT_OVER } from './pod-network.ts';
 import type { NetworkProbe, PodIdentity, ProbeReport } from './report.ts';
 
 /** What was done, before it is judged. */
@@ -7,22 +8,23 @@ export interface Probed {
   readonly control: readonly NetworkProbe[];
   readonly networks: readonly NetworkProbe[];
   readonly found: number;
+  readonly uncovered: ProbeReport['uncovered'];
   readonly skipped: ProbeReport['skipped'];
   readonly tookMs: number;
 }
 
 /** What the probes alone say. Without an answer to the node itself, silence elsewhere tells nothing. */
-export function summary({ control, networks, found, skipped, tookMs }: Probed): ProbeReport {
+export function summary({ control, networks, found, uncovered, skipped, tookMs }: Probed): ProbeReport {
   const hopLimit = Object.fromEntries(control.flatMap(({ family, tokenTtl }) => (tokenTtl === undefined ? [] : [[family, tokenTtl]]))) as ProbeReport['hopLimit'];
-  return { ...judged(control, networks, found), control, hopLimit, networks, skipped: folded(skipped), found, tookMs };
+  return { ...judged(control, networks, found, notEntered(skipped)), control, hopLimit, networks, skipped: folded(skipped), uncovered, found, tookMs };
 }
 
 type Judged = Pick<ProbeReport, 'answer' | 'reason' | 'message'>;
 
-function judged(control: readonly NetworkProbe[], networks: readonly NetworkProbe[], found: number): Judged {
+function judged(control: readonly NetworkProbe[], networks: readonly NetworkProbe[], found: number, blind: ProbeReport['skipped']): Judged {
   const say = (answer: Answer, reason: Reason, message: string): Judged => ({ answer, reason, message });
   const some = (...classes: readonly NetworkProbe['class'][]): NetworkProbe | undefined => networks.find((one) => classes.includes(one.class));
-  if (found === 0) return say('unknown', 'NoPodToProbe', 'no network of a pod was found on this node');
+  if (found === 0) return say('unknown', 'NoPodToProbe', blind.length === 0 ? 'no network of a pod was found on this node' : `no network of a pod could be entered: ${blind[0]!.networkNamespace}: ${blind[0]!.because}`);
   const open = some('open');
   if (open) return say('open', 'PodReachedImds', `${networkName(open)} got ${exchangeText(open)}`);
   const proxied = some('proxied');
@@ -43,8 +45,8 @@ export const answeringFamilies = (control: readonly NetworkProbe[]): Family[] =>
 
 export const isKeptOut = ({ class: kind }: Pick<NetworkProbe, 'class'>): boolean => kind === 'dropped' || kind === 'rejected';
 
-/** Whether a packet of it got there and back, whatever IMDS said. */
-export const hasPassed = ({ v1, v2 }: Pick<NetworkProbe, 'v1' | 'v2'>): boolean => v1.connected || v2.connected;
+/** What is there and could not be looked into; not what is only left of a namespace. */
+export const notEntered = (skipped: ProbeReport['skipped']): ProbeReport['skipped'] => skipped.filter(({ because }) => because !== LEFT_OVER);
 
 const exchangeText = ({ v1, v2 }: NetworkProbe): string => [v2, v1].filter((one) => one.class === 'open').map(({ because }) => because).join(', and ');
 const decisive = ({ class: kind, v1, v2 }: Pick<NetworkProbe, 'class' | 'v1' | 'v2'>): string => (v2.class === kind ? v2.because : v1.because);

@@ -1,5 +1,6 @@
 import { REASONS } from '../reasons.ts';
 import { visible } from '../visible.ts';
+import type { Observation } from './joined-report.ts';
 import type { Exchange, NetworkProbe, ProbeReport } from './report.ts';
 import { podText } from './summary.ts';
 
@@ -12,6 +13,16 @@ export function probeText(report: ProbeReport): string {
   if (report.skipped.length > 0) lines.push('not tried:', ...report.skipped.map(({ networkNamespace, because }) => `  - ${networkNamespace}: ${because}`));
   lines.push(`${report.answer}: ${REASONS[report.reason].text} (${report.reason})`, ...(report.message === '' ? [] : [`  ${report.message}`]));
   return `${lines.map(visible).join('\n')}\n`;
+}
+
+/** One line for whoever asked for more than packets: `2 of 40 pod networks tried: 4 dropped, 2 no-route`. */
+export function observedText(observed: Observation): string {
+  if (observed.state === 'not-tried') return `not tried: ${observed.because}`;
+  if (observed.networks.length === 0) return `not tried: ${observed.message}`;
+  const classes = [...Map.groupBy(observed.networks, ({ class: kind }) => kind)].map(([kind, some]) => `${some.length} ${kind}`);
+  const tried = new Set(observed.networks.map(({ networkNamespace }) => networkNamespace)).size;
+  const hopLimits = Object.values(observed.hopLimit);
+  return `sent from ${tried} of ${observed.found} pod networks: ${classes.join(', ')}${hopLimits.length > 0 ? `; hop limit of tokens ${[...new Set(hopLimits)].join(', ')}` : ''}`;
 }
 
 const CLASS_WIDTH = 13;
