@@ -1,7 +1,6 @@
-import type { Firewall } from 'node-iptables';
-import { type Step, hiddenTables, isWatched, removal } from '../core/plan.ts';
+import { hiddenTables, isWatched, removal } from '../core/plan.ts';
 import { stepsText } from '../core/text-plan.ts';
-import { carryOut } from './apply.ts';
+import { carryOutInOrder } from './apply.ts';
 import { type Command, EXIT, json } from './context.ts';
 
 /** Takes away exactly ours, whichever layout and backend they were written with. Exit 0 when nothing of ours is left. */
@@ -14,7 +13,7 @@ export const remove: Command = async (context) => {
   const watched = daemon !== undefined || isWatched(before);
   const steps = watched ? [] : removal(before);
   const problems = [...(watched ? [watchedBy(daemon?.pid)] : []), ...before.failures.map(({ what, message }) => `${what}: ${message}`), ...hiddenTables(before)];
-  if (!dryRun && steps.length > 0) problems.push(...(await carryOutInOrder(await context.firewall(), steps)));
+  if (!dryRun && steps.length > 0) problems.push(...(await carryOutInOrder(await context.firewall(), steps)).problems);
   const left = watched ? removal(before) : dryRun || steps.length === 0 ? [] : removal(await context.observe());
   if (output === 'json') print(json({ dryRun, steps, problems, left }));
   else print(`${stepsText(steps, problems, dryRun, watched ? 'nothing was taken away' : 'nothing to take away')}${left.length > 0 ? 'something of ours is still there; run remove again\n' : dryRun || watched ? '' : 'nothing of imds-guard is left\n'}`);
@@ -23,14 +22,3 @@ export const remove: Command = async (context) => {
 
 const watchedBy = (pid: number | undefined): string =>
   `imds-guard watch runs on this node: ${pid === undefined ? 'it' : `process ${pid}`} would put back what is taken away. Stop it first; nothing was changed`;
-
-/** What comes later in a ruleset tells that the earlier is ours: so after a failure the rest of that ruleset stays. */
-async function carryOutInOrder(firewall: Firewall, steps: readonly Step[]): Promise<string[]> {
-  const problems = new Map<string, string[]>();
-  for (const step of steps) {
-    const ruleset = step.do === 'restore' ? `${step.family} ${step.backend}` : step.do;
-    if (problems.get(ruleset)?.length) continue;
-    problems.set(ruleset, await carryOut(firewall, [step]));
-  }
-  return [...problems.values()].flat();
-}

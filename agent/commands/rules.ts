@@ -16,6 +16,7 @@ export const rules: Command = async ({ settings, values, output, print }) => {
   const payloadOf = (family: 'ipv4' | 'ipv6'): string => steps.map((step) => (step.do === 'restore' && step.family === family ? step.payload : '')).join('');
   const family = (values['family'] as 'ipv4' | 'ipv6' | undefined) ?? 'ipv4';
   const guard = wanted.guard === 'none' || wanted.guard === 'watched' ? {} : { nft: guardScript(wanted.guard) };
+  // In mode observe there is nothing for iptables to do.
   print(output === 'json' ? json({ ipv4: payloadOf('ipv4'), ipv6: payloadOf('ipv6'), ...guard, rules: wanted.rules }) : payloadOf(family));
   return 0;
 };

@@ -1,5 +1,6 @@
 import { type Family, patternCovers, namePattern } from 'node-iptables';
 import { IMDS_BLOCK } from './addresses.ts';
+import { type GuardAct, guardActOf } from './guard-table.ts';
 import type { FoundPattern } from './observed.ts';
 import type { Settings } from './settings.ts';
 
@@ -24,10 +25,12 @@ export interface DesiredChain {
 }
 
 export interface Desired {
+  /** `observe`: no rule of ours is to be there, but for the guard table. */
+  readonly mode: Settings['mode'];
   readonly rules: readonly DesiredRule[];
   readonly chains: readonly DesiredChain[];
   /** The table `inet imds-guard`: what it does with a packet, or that there is to be none, or that a daemon keeps it. */
-  readonly guard: Settings['action'] | 'none' | 'watched';
+  readonly guard: GuardAct | 'none' | 'watched';
 }
 
 /** The name of our chains; the EKS node monitoring agent's allow-list can name `filter/IMDS-GUARD`. */
@@ -44,6 +47,8 @@ const DOCUMENTED = { interfaces: 'eni+', branchInterfaces: 'vlan+' } as const;
  * mangle FORWARD, where neither Felix nor kube-proxy write, with no interface, so that it covers every pod kind.
  */
 export function desired(settings: Settings, found: readonly FoundPattern[], families: readonly Family[]): Desired {
+  const guard = settings.guard === 'none' || settings.guard === 'watched' ? settings.guard : guardActOf(settings);
+  if (settings.mode === 'observe') return { mode: settings.mode, rules: [], chains: [], guard };
   const pods = podPatterns(settings, found);
   const rules = families.flatMap((family) => [
     ...pods.map((pattern) => podRule(family, pattern, settings.layout)),
@@ -51,7 +56,7 @@ export function desired(settings: Settings, found: readonly FoundPattern[], fami
     outOfReach(family, settings.layout),
   ]);
   const chains = settings.layout === 'chain' ? families.flatMap(ownChains) : [];
-  return { rules, chains, guard: settings.guard === 'none' || settings.guard === 'watched' ? settings.guard : settings.action };
+  return { mode: settings.mode, rules, chains, guard };
 }
 
 export function podPatterns(settings: Settings, found: readonly FoundPattern[]): string[] {

@@ -1,6 +1,6 @@
 import { type Backend, type Family, type NftTable, type Ruleset, ruleText } from 'node-iptables';
 import { type Desired, type DesiredRule, OWN_CHAIN } from './desired.ts';
-import { CLIENT_SETS, GUARD_TABLE, OWNED_GUARD_TABLE, guardChains, guardScript } from './guard-table.ts';
+import { COUNTINGS, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, countSets, guardChains, guardScript } from './guard-table.ts';
 import type { Observed } from './observed.ts';
 import { isHidden, withNativeRules } from './native-rules.ts';
 import { FOUND_CHAIN, bareRules, copiesOf, foundRecord, hasOwnCopy, ownRules, wroteBefore } from './own-rules.ts';
@@ -18,7 +18,13 @@ export type Step =
       readonly payload: string;
       readonly because: readonly string[];
     }
-  | { readonly do: 'nft'; readonly script: string; readonly because: readonly string[] };
+  | {
+      readonly do: 'nft';
+      readonly script: string;
+      /** What is to run where that is refused. */
+      readonly otherwise?: string;
+      readonly because: readonly string[];
+    };
 
 /**
  * The backend to write to: the one the node's kubelet and kube-proxy write to, told by the chains they leave in mangle
@@ -36,10 +42,12 @@ export function backendFor(observed: Observed, wanted: 'auto' | Backend): Backen
 }
 
 /**
- * What is missing from what was observed, as one restore a table; nothing when nothing is. Rules of ours that are
+ * What is missing from what was observed, as one restore a table; nothing when nothing is. In mode observe, what is ours and does
+ * more than count: that goes. Rules of ours that are
  * there stay where they are, unless `reclaim` asks to take their position again (because the verdict needs it).
  */
 export function plan(desired: Desired, observed: Observed, backend: Backend, reclaim = false): Step[] {
+  if (desired.mode === 'observe') return [...withoutRules(observed), ...guardSteps(desired.guard, observed)];
   const steps: Step[] = [];
   for (const family of ['ipv4', 'ipv6'] as const) {
     const ruleset = rulesetsOf(observed).find((one) => one.family === family && one.backend === backend);
@@ -64,10 +72,11 @@ export function plan(desired: Desired, observed: Observed, backend: Backend, rec
 function guardSteps(guard: Desired['guard'], observed: Observed): Step[] {
   if (guard === 'watched' || !observed.nft || observed.withoutNft !== undefined) return [];
   if (guard === 'none') return withoutGuard(observed, `table inet ${GUARD_TABLE} is not wanted`);
-  const there = guardTable(observed);
-  if (there && guardStands(there, guard)) return [];
+  const there = tableNamed(observed, GUARD_TABLE);
+  // The simple form is there where the full one was refused: it would be refused again.
+  if (there && COUNTINGS.some((counting) => guardStands(there, guard, counting))) return [];
   const because = there ? `table inet ${GUARD_TABLE} is not as it should be` : `table inet ${GUARD_TABLE} is missing`;
-  return [{ do: 'nft', script: guardScript(guard, there !== undefined), because: [because] }];
+  return [{ do: 'nft', script: guardScript(guard, there !== undefined), otherwise: guardScript(guard, there !== undefined, 'simple'), because: [because] }];
 }
 
 const rulesetsOf = (observed: Observed): Ruleset[] => observed.rulesets.map((ruleset) => withNativeRules(ruleset, observed.nft));
@@ -176,25 +185,31 @@ const restore = (family: Family, backend: Backend, table: string, lines: readonl
 });
 
 /** Counters and elements come and go, and who owns it is no matter. A rule more is one too many: it may accept. */
-function guardStands(table: NftTable, action: 'drop' | 'reject'): boolean {
-  const wanted = guardChains(action);
+function guardStands(table: NftTable, act: GuardAct, counting: Counting): boolean {
+  const wanted = guardChains(act, counting);
+  const sets = countSets(counting);
   return (
     table.dormant === 'no' &&
     table.flowtables.size === 0 &&
     table.chains.size === wanted.length &&
-    Object.values(CLIENT_SETS).every(({ name }) => table.sets.has(name)) &&
-    wanted.every(({ name, hook, priority, rules }) => {
+    table.sets.size === sets.length &&
+    sets.every(({ name }) => table.sets.has(name)) &&
+    wanted.every(({ name, hook, rules }) => {
       const chain = table.chains.get(name);
-      return chain?.type === 'filter' && chain.hook === hook && chain.priority === priority && chain.policy === 'accept' && chain.rules.length === rules.length && chain.rules.every(({ text }, at) => withoutCounts(text) === rules[at]);
+      const inPlace = hook ? chain?.type === 'filter' && chain.hook === hook.name && chain.priority === hook.priority && chain.policy === 'accept' : chain?.hook === undefined;
+      return inPlace && chain?.rules.length === rules.length && chain.rules.every(({ text }, at) => plainly(text) === plainly(rules[at]!));
     })
   );
 }
 
-/** `counter packets 7 bytes 420 drop`, where the table was read as text. */
-const withoutCounts = (text: string): string => text.replaceAll(/ packets \d+ bytes \d+/g, '');
+/** Read as text, a rule has counts, `counter packets 7 bytes 420 drop`; as JSON, numbers are decimal and a cgroup's level is left out (seen, 1.0.6). */
+const plainly = (text: string): string =>
+  text
+    .replaceAll(/ packets \d+ bytes \d+/g, '')
+    .replaceAll(/(?<= cgroupv2) level \d+/g, '')
+    .replaceAll(/\b0x[0-9a-f]+\b/g, (hex) => String(Number(hex)));
 
 const tableNamed = (observed: Observed, name: string): NftTable | undefined => observed.nft?.tables.find((one) => one.family === 'inet' && one.name === name);
-const guardTable = (observed: Observed): NftTable | undefined => tableNamed(observed, GUARD_TABLE);
 
 /** Whether a daemon is at work: only its own process can take its table away, and it puts everything else back. */
 export const isWatched = (observed: Observed): boolean => [GUARD_TABLE, OWNED_GUARD_TABLE].some((name) => tableNamed(observed, name)?.owned === 'yes');
@@ -206,7 +221,9 @@ const withoutGuard = (observed: Observed, because: string): Step[] =>
  * Takes away exactly what is ours, from both backends: our chains and every jump to them, every rule that carries our
  * tag, the documented rules unless they were there before us (by value: they carry no tag), and our own table.
  */
-export function removal(observed: Observed): Step[] {
+export const removal = (observed: Observed): Step[] => [...withoutRules(observed), ...withoutGuard(observed, `table inet ${GUARD_TABLE} is ours`)];
+
+function withoutRules(observed: Observed): Step[] {
   const steps: Step[] = [];
   for (const ruleset of rulesetsOf(observed)) {
     // mangle last: what is in it tells that the documented rules of filter are ours. And the record of others' after all.
@@ -220,5 +237,5 @@ export function removal(observed: Observed): Step[] {
       if (lines.length > 0) steps.push(restore(ruleset.family, ruleset.backend, table.name, lines));
     }
   }
-  return [...steps, ...withoutGuard(observed, `table inet ${GUARD_TABLE} is ours`)];
+  return steps;
 }

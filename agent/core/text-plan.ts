@@ -2,7 +2,7 @@ import type { Step } from './plan.ts';
 import { visible } from './visible.ts';
 
 /** What was done, word for word: what is printed is what was sent. */
-export function stepsText(steps: readonly Step[], problems: readonly string[], dryRun: boolean, nothing = 'nothing to write: every rule is in place'): string {
+export function stepsText(steps: readonly Step[], problems: readonly string[], dryRun: boolean, nothing: string): string {
   const verb = dryRun ? 'would run' : 'ran';
   const lines = steps.flatMap((step) => [`${verb} ${programOf(step)}: ${step.because.join('; ')}`, ...inputOf(step).map((line) => `    ${line}`)]);
   if (steps.length === 0) lines.push(nothing);

@@ -10,6 +10,8 @@ export interface WatchStatus {
   readonly role: 'watching' | 'standing-by';
   /** The instance that keeps the rules, while this one stands by. */
   readonly leader?: { readonly pid: number };
+  /** `observe`: who asks is counted and nobody blocked, so that `answer` says `open`, unless somebody else blocks. */
+  readonly mode: 'enforce' | 'observe';
   /** `unknown` until the first look ends, when a look fails, and when a change was not looked at within ten seconds. */
   readonly answer: Answer;
   readonly reason: Reason;
@@ -38,7 +40,7 @@ export interface GuardStatus {
    */
   readonly state: 'owned-persistent' | 'owned' | 'plain' | 'absent';
   readonly because?: string;
-  /** Packets to IMDS that it dropped, by family; undefined where there is no table. */
+  /** Packets to IMDS that it dropped, by family; undefined where there is no table, and in mode `observe`. */
   readonly droppedPackets?: { readonly ipv4: number; readonly ipv6: number };
 }
 

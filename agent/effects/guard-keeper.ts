@@ -1,7 +1,7 @@
 import { type Message, META, RULE, type TableState, attributesOf, batch, comparison, deleteTable, expressionsOf, listRules, listTables, loadedMeta, packetsOf, readTable, verdictOf } from 'node-iptables/netlink';
-import { ERRNO, KernelError, NetlinkRequests } from 'node-iptables/kernel';
-import { GUARD_FORMS, type GuardForm, guardBatch, tableOf } from '../core/watch/guard-batch.ts';
-import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
+import { ERRNO, KernelError, type NetlinkRequests } from 'node-iptables/kernel';
+import { GUARD_FORMS, type GuardForm, type GuardWish, guardBatch, isAboutCounting, tableOf } from '../core/watch/guard-batch.ts';
+import { COUNTINGS, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, guardActOf } from '../core/guard-table.ts';
 import type { Settings } from '../core/settings.ts';
 import type { GuardStatus } from '../core/watch-status.ts';
 
@@ -10,16 +10,18 @@ export const GUARD_TABLES: ReadonlySet<string> = new Set([GUARD_TABLE, OWNED_GUA
 
 /** The guard table in the kernel: made, made again, and asked for what it counted. */
 export class GuardKeeper {
-  private readonly requests: NetlinkRequests;
+  private readonly requests: Requests;
   private status: GuardStatus = { state: 'absent', because: 'not made yet' };
   /** Forms that this kernel has refused are not tried again. */
   private forms: readonly GuardForm[];
+  private countings: readonly Counting[] = COUNTINGS;
+  private act: GuardAct = 'drop';
 
   /**
    * @param requests the socket that will own the table: when it is closed, an owned table goes
    * @param forms to be tried, the best first; fewer than there are on a kernel that is known to be older
    */
-  constructor(requests: NetlinkRequests, forms: readonly GuardForm[] = GUARD_FORMS) {
+  constructor(requests: Requests, forms: readonly GuardForm[] = GUARD_FORMS) {
     this.requests = requests;
     this.forms = forms;
   }
@@ -38,13 +40,14 @@ export class GuardKeeper {
   }
 
   /** Writes the table, whatever stands in its place, unless another process owns it. */
-  keep(settings: Pick<Settings, 'guard' | 'action'>): GuardStatus {
+  keep(settings: Pick<Settings, 'guard' | 'mode' | 'action'>): GuardStatus {
+    this.act = guardActOf(settings);
     if (settings.guard === 'none') return this.giveUp();
     const wanted = settings.guard === 'plain' ? (['plain'] as const) : this.forms;
     try {
       const there = this.tables();
       for (const form of wanted) {
-        const result = this.write(form, there, settings.action);
+        const result = this.write(form, there);
         if (result === 'written') return (this.status = { state: form });
         if (result !== 'unknown-form') return (this.status = { state: 'absent', because: result });
         this.forms = this.forms.filter((one) => one !== form);
@@ -72,18 +75,19 @@ export class GuardKeeper {
     try {
       const there = this.tables();
       const needed = this.status.state === 'owned' ? [OWNED_GUARD_TABLE, GUARD_TABLE] : [GUARD_TABLE];
-      return needed.every((name) => there.some((table) => table.name === name && (table.owner === this.port || (table.owner === undefined && this.status.state !== 'owned-persistent' && this.drops(name)))));
+      return needed.every((name) => there.some((table) => table.name === name && (table.owner === this.port || (table.owner === undefined && this.status.state !== 'owned-persistent' && this.works(name)))));
     } catch {
       return false;
     }
   }
 
-  /** Whether a table that anybody can change still drops for both families. */
-  private drops(table: string): boolean {
+  /** Whether a table that anybody can change still does for both families what it is there for. */
+  private works(table: string): boolean {
     const families = new Set<string>();
-    this.requests.list(listRules({ family: 'inet', table, chain: 'forward' }), ({ body }) => {
+    const observes = this.act === 'observe';
+    this.requests.list(listRules({ family: 'inet', table, chain: observes ? 'count' : 'forward' }), ({ body }) => {
       const { family, drops } = readGuardRule(body);
-      if (drops) families.add(family);
+      if (observes || drops) families.add(family);
     });
     return families.size === 2;
   }
@@ -91,7 +95,7 @@ export class GuardKeeper {
   /** With what it has dropped so far. */
   read(): GuardStatus {
     const { status } = this;
-    if (status.state === 'absent') return status;
+    if (status.state === 'absent' || this.act === 'observe') return status;
     const dropped = { ipv4: 0, ipv6: 0 };
     try {
       for (const table of status.state === 'owned' ? [OWNED_GUARD_TABLE, GUARD_TABLE] : [GUARD_TABLE]) {
@@ -107,19 +111,29 @@ export class GuardKeeper {
     this.requests.close();
   }
 
-  private write(form: GuardForm, there: readonly TableState[], action: Settings['action']): 'written' | 'unknown-form' | string {
+  private write(form: GuardForm, there: readonly TableState[]): 'written' | 'unknown-form' | string {
     const existing = there.find(({ name }) => name === tableOf(form));
     if (existing?.owner !== undefined && existing.owner !== this.port) return `another process owns table inet ${existing.name}`;
-    const { results } = this.requests.ask(...guardBatch(form, existing !== undefined, action));
-    const failure = results.find((errno) => errno !== 0);
+    const failure = this.send(form, existing !== undefined);
     if (failure === undefined) {
       // What goes with its owner must not leave the node bare: a plain one stands beside it.
-      return form === 'owned' ? this.write('plain', there, action) : 'written';
+      return form === 'owned' ? this.write('plain', there) : 'written';
     }
     if (failure === ERRNO.EPERM) return NOT_PERMITTED;
     // Flags that the kernel does not know: EINVAL before 5.12, EOPNOTSUPP since.
     if (form !== 'plain' && (failure === ERRNO.EINVAL || failure === ERRNO.EOPNOTSUPP)) return 'unknown-form';
     return `the kernel refused it (${new KernelError('nf_tables', failure).code})`;
+  }
+
+  /** Counts what it can: that a kernel does not know how to look into a packet must not keep the drops from it. */
+  private send(form: GuardForm, replaces: boolean): number | undefined {
+    const [counting = 'simple', ...simpler] = this.countings;
+    const wish: GuardWish = { form, counting, act: this.act };
+    const { results } = this.requests.ask(...guardBatch(wish, replaces));
+    const failedAt = results.findIndex((errno) => errno !== 0);
+    if (failedAt < 0 || simpler.length === 0 || results[failedAt] === ERRNO.EPERM || !isAboutCounting(failedAt, wish, replaces)) return results[failedAt];
+    this.countings = simpler;
+    return this.send(form, replaces);
   }
 
   private tables(): TableState[] {
@@ -132,6 +146,8 @@ export class GuardKeeper {
     return found;
   }
 }
+
+type Requests = Pick<NetlinkRequests, 'ask' | 'list' | 'close' | 'fd' | 'port'>;
 
 const NOT_PERMITTED = 'not permitted: CAP_NET_ADMIN is needed';
 /** NFPROTO_IPV4 */

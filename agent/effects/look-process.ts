@@ -60,7 +60,7 @@ function run(program: string, args: readonly string[], input: string, path: stri
 
 function readLook(text: string): Look | undefined {
   try {
-    const { dryRun, steps, problems, left, backend, unread, ...report } = JSON.parse(text) as Looked & Looked['report'];
+    const { mode: _, dryRun, steps, problems, left, backend, unread, ...report } = JSON.parse(text) as Looked & Looked['report'] & { readonly mode: unknown };
     return report.answer === undefined ? undefined : { ok: true, report, dryRun, steps, problems, left, backend, unread };
   } catch {
     return undefined;

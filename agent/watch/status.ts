@@ -48,6 +48,7 @@ export function statusOf(known: Known, { wall, staleMs, ledger, contention, own 
     startedAt: known.startedAt,
     role: known.role,
     ...(known.leader ? { leader: known.leader } : {}),
+    mode: known.settings?.mode ?? 'enforce',
     ...answerOf(known, staleMs),
     ...(known.checkedAtMs === undefined ? {} : { checkedAt: wall(known.checkedAtMs) }),
     provedBlocked: known.provedBlocked,

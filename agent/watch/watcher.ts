@@ -65,6 +65,7 @@ export class Watcher {
     this.known.leader = leader;
     this.needs.log('info', role === 'watching' ? 'watching' : 'standing by: another instance watches', { leader });
     if (role === 'watching') this.repairs.keepGuard(this.settings);
+    this.sayMode();
     this.safety ??= this.checkLater();
     const generation = attempt(() => this.needs.rules?.generation());
     if (generation !== undefined) this.known.events.generation ??= generation;
@@ -72,12 +73,19 @@ export class Watcher {
   }
 
   replaceSettings(settings: Settings): void {
+    const { mode } = this.settings;
     this.known.settings = settings;
+    if (settings.mode !== mode) this.sayMode();
     this.reader.outlook = outlookOf(settings, undefined, this.backend);
     this.reader.guardTables = guardTablesOf(settings);
     this.repairs.forgetMissing();
     if (this.isWatching) this.repairs.keepGuard(settings);
     this.looks.want('now');
+  }
+
+  private sayMode(): void {
+    if (this.settings.mode === 'observe') this.needs.log('warn', 'mode observe: nothing is blocked, who asks for IMDS is only counted', {});
+    else if (this.known.report) this.needs.log('info', 'mode enforce: pods are kept from IMDS', {});
   }
 
   onNetfilter(datagram: Buffer): void {
@@ -234,7 +242,7 @@ export class Watcher {
    * of it, and would write it twice: the next one decides, unless that goes on and on.
    */
   private mustWrite(look: Look): boolean {
-    if (!this.isWatching || !look.ok || !look.dryRun || (look.steps.length === 0 && !needsReclaim(look.report))) return false;
+    if (!this.isWatching || !look.ok || !look.dryRun || (look.steps.length === 0 && (this.settings.mode === 'observe' || !needsReclaim(look.report)))) return false;
     this.putOff = this.lossesMet === 0 ? 0 : (this.putOff + 1) % MOST_PUT_OFF;
     return this.putOff === 0;
   }
@@ -276,7 +284,7 @@ export class Watcher {
     if (this.isWatching && left.length === 0 && unread.length === 0) this.repairs.allIsThere();
     if (!this.isWatching) this.judgeLeader(report.answer !== 'blocked' && left.length > 0);
     if (!this.looks.isDirty) this.baseline?.take(report.path ?? []);
-    return report.answer === 'blocked' && problems.length === 0 && (left.length === 0 || !this.isWatching);
+    return (report.answer === 'blocked' || this.settings.mode === 'observe') && problems.length === 0 && (left.length === 0 || !this.isWatching);
   }
 
   private onlySuspect(): Culprit {

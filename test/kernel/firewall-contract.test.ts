@@ -247,18 +247,37 @@ function nftContract(within: Within, family: Family, drop: (last: number) => str
     t.strictSame(await listed(firewall, ['list', 'chains']), GUARD_CHAINS);
     t.strictSame(await listed(firewall, table), [
       { table: { family: 'inet', name: 'imds-guard' } },
-      guardSet('clients4', 'ipv4_addr'),
-      guardSet('clients6', 'ipv6_addr'),
+      ...['interfaces', 'recent'].map((name) => guardSet(name, 'ifname', 7)),
+      guardSet('clients4', ['ifname', 'ipv4_addr'], 1),
+      guardSet('clients6', ['ifname', 'ipv6_addr'], 1),
+      ...['probes', 'puts', 'gets'].map((name) => guardSet(name, 'ifname', 1)),
+      guardSet('processes', 'cgroupsv2', 1),
       ...GUARD_CHAINS,
-      guardRule('count', match('ip', '169.254.169.254'), TO_PORT_80, counted('ip', '@clients4')),
-      guardRule('count', match('ip6', 'fd00:ec2::254'), TO_PORT_80, counted('ip6', '@clients6')),
+      guardRule('count', match('ip', '169.254.169.254'), TO_PORT_80, goto('asked')),
+      guardRule('count', match('ip6', 'fd00:ec2::254'), TO_PORT_80, goto('asked')),
+      guardRule('asked', FROM_PROBE, goto('probed')),
+      guardRule('asked', flag('ack'), goto('carried')),
+      guardRule('asked', flag('syn'), goto('begun')),
+      guardRule('probed', flag('ack'), { return: null }),
+      guardRule('probed', flag('syn'), counted('update', 'probes')),
+      guardRule('begun', counted('add', 'interfaces')),
+      guardRule('begun', { set: { op: 'update', elem: IIFNAME, set: '@recent' } }),
+      guardRule('begun', counted('update', 'clients4', source('ip'))),
+      guardRule('begun', counted('update', 'clients6', source('ip6'))),
+      guardRule('carried', carries('PUT '), counted('update', 'puts')),
+      guardRule('carried', carries('GET '), counted('update', 'gets')),
+      guardRule('count-node', match('ip', '169.254.169.254'), TO_PORT_80, goto('asked-node')),
+      guardRule('count-node', match('ip6', 'fd00:ec2::254'), TO_PORT_80, goto('asked-node')),
+      guardRule('asked-node', flag('ack'), { return: null }),
+      guardRule('asked-node', FROM_PROBE, { return: null }),
+      ...[4, 3, 2, 1, 0].map(() => guardRule('asked-node', counted('update', 'processes', { socket: { key: 'cgroupv2' } }), { return: null })),
       guardRule('forward', match('ip', '169.254.169.254'), { counter: { packets: 0, bytes: 0 } }, { drop: null }),
       guardRule('forward', match('ip6', 'fd00:ec2::254'), { counter: { packets: 0, bytes: 0 } }, { drop: null }),
     ]);
     t.equal(await firewall.nftText(table), GUARD_TEXT);
     t.equal(await firewall.nftText([table.join(' ')]), GUARD_TEXT, 'as one argument');
     const [byText, byJson] = [parseNftText(await firewall.nftText(table)), parseNftJson(await firewall.nftList(table))].map(({ tables }) => tables[0]!);
-    t.strictSame([...byText!.chains.values()].flatMap(({ rules }) => rules.map(({ text }) => text.replace(' packets 0 bytes 0', ''))), [...byJson!.chains.values()].flatMap(({ rules }) => rules.map(({ text }) => text)));
+    t.strictSame([...byText!.chains.values()].flatMap(({ rules }) => rules.map(({ text }) => text.replace(' packets 0 bytes 0', '').replace(/ level \d/, '').replace(/0x\w+/, (hex) => String(Number(hex))))), [...byJson!.chains.values()].flatMap(({ rules }) => rules.map(({ text }) => text)));
     await firewall.nftRun('delete table inet imds-guard\n');
     t.strictSame(await listed(firewall, ['list', 'tables']), []);
     await refused(t, firewall.nftRun('delete table inet imds-guard\n'), 'a second delete');
@@ -341,33 +360,121 @@ const REFUSED = (absent: string): readonly string[] => [
 ];
 
 const guardChain = (name: string, hook: string, prio: number): object => ({ chain: { family: 'inet', table: 'imds-guard', name, type: 'filter', hook, prio, policy: 'accept' } });
-const GUARD_CHAINS = [guardChain('count', 'prerouting', -350), guardChain('forward', 'forward', -200)];
-const guardSet = (name: string, address: string): object => ({ set: { family: 'inet', name, table: 'imds-guard', type: ['ifname', address], size: 1024, flags: ['timeout'], timeout: 3600 } });
+const innerChain = (name: string): object => ({ chain: { family: 'inet', table: 'imds-guard', name } });
+const GUARD_CHAINS = [guardChain('count', 'prerouting', -350), ...['asked', 'probed', 'begun', 'carried'].map(innerChain), guardChain('count-node', 'output', -350), innerChain('asked-node'), guardChain('forward', 'forward', -200)];
+const guardSet = (name: string, type: string | readonly string[], days: number): object => ({ set: { family: 'inet', name, table: 'imds-guard', type, size: 4096, flags: ['timeout'], timeout: days * 86_400 } });
 const match = (protocol: string, right: string): object => ({ match: { op: '==', left: { payload: { protocol, field: 'daddr' } }, right } });
 const TO_PORT_80 = { match: { op: '==', left: { payload: { protocol: 'tcp', field: 'dport' } }, right: 80 } };
 const OVER_TCP = { match: { op: '==', left: { meta: { key: 'l4proto' } }, right: 'tcp' } };
-const counted = (protocol: string, set: string): object => ({ set: { op: 'update', elem: { concat: [{ meta: { key: 'iifname' } }, { payload: { protocol, field: 'saddr' } }] }, set, stmt: [{ counter: null }] } });
+const IIFNAME = { meta: { key: 'iifname' } };
+const source = (protocol: string): object => ({ concat: [IIFNAME, { payload: { protocol, field: 'saddr' } }] });
+const counted = (op: string, set: string, elem: object = IIFNAME): object => ({ set: { op, elem, set: `@${set}`, stmt: [{ counter: null }] } });
+const goto = (target: string): object => ({ goto: { target } });
+const flag = (right: string): object => ({ match: { op: 'in', left: { payload: { protocol: 'tcp', field: 'flags' } }, right } });
+const FROM_PROBE = { match: { op: '==', left: { payload: { protocol: 'tcp', field: 'sport' } }, right: { range: [64512, 65023] } } };
+const carries = (text: string): object => ({ match: { op: '==', left: { payload: { base: 'ih', offset: 0, len: 32 } }, right: Buffer.from(text).readUInt32BE() } });
 const guardRule = (chain: string, ...expr: object[]): object => ({ rule: { family: 'inet', table: 'imds-guard', chain, expr } });
 /** As nft 1.0.6 lists it. */
 const GUARD_TEXT = `table inet imds-guard {
+\tset interfaces {
+\t\ttype ifname
+\t\tsize 4096
+\t\tflags dynamic,timeout
+\t\ttimeout 7d
+\t}
+
+\tset recent {
+\t\ttype ifname
+\t\tsize 4096
+\t\tflags dynamic,timeout
+\t\ttimeout 7d
+\t}
+
 \tset clients4 {
 \t\ttype ifname . ipv4_addr
-\t\tsize 1024
+\t\tsize 4096
 \t\tflags dynamic,timeout
-\t\ttimeout 1h
+\t\ttimeout 1d
 \t}
 
 \tset clients6 {
 \t\ttype ifname . ipv6_addr
-\t\tsize 1024
+\t\tsize 4096
 \t\tflags dynamic,timeout
-\t\ttimeout 1h
+\t\ttimeout 1d
+\t}
+
+\tset probes {
+\t\ttype ifname
+\t\tsize 4096
+\t\tflags dynamic,timeout
+\t\ttimeout 1d
+\t}
+
+\tset puts {
+\t\ttype ifname
+\t\tsize 4096
+\t\tflags dynamic,timeout
+\t\ttimeout 1d
+\t}
+
+\tset gets {
+\t\ttype ifname
+\t\tsize 4096
+\t\tflags dynamic,timeout
+\t\ttimeout 1d
+\t}
+
+\tset processes {
+\t\ttype cgroupsv2
+\t\tsize 4096
+\t\tflags dynamic,timeout
+\t\ttimeout 1d
 \t}
 
 \tchain count {
 \t\ttype filter hook prerouting priority -350; policy accept;
-\t\tip daddr 169.254.169.254 tcp dport 80 update @clients4 { iifname . ip saddr counter }
-\t\tip6 daddr fd00:ec2::254 tcp dport 80 update @clients6 { iifname . ip6 saddr counter }
+\t\tip daddr 169.254.169.254 tcp dport 80 goto asked
+\t\tip6 daddr fd00:ec2::254 tcp dport 80 goto asked
+\t}
+
+\tchain asked {
+\t\ttcp sport 64512-65023 goto probed
+\t\ttcp flags ack goto carried
+\t\ttcp flags syn goto begun
+\t}
+
+\tchain probed {
+\t\ttcp flags ack return
+\t\ttcp flags syn update @probes { iifname counter }
+\t}
+
+\tchain begun {
+\t\tadd @interfaces { iifname counter }
+\t\tupdate @recent { iifname }
+\t\tupdate @clients4 { iifname . ip saddr counter }
+\t\tupdate @clients6 { iifname . ip6 saddr counter }
+\t}
+
+\tchain carried {
+\t\t@ih,0,32 0x50555420 update @puts { iifname counter }
+\t\t@ih,0,32 0x47455420 update @gets { iifname counter }
+\t}
+
+\tchain count-node {
+\t\ttype filter hook output priority -350; policy accept;
+\t\tip daddr 169.254.169.254 tcp dport 80 goto asked-node
+\t\tip6 daddr fd00:ec2::254 tcp dport 80 goto asked-node
+\t}
+
+\tchain asked-node {
+\t\ttcp flags ack return
+\t\ttcp sport 64512-65023 return
+\t\tupdate @processes { socket cgroupv2 level 4 counter } return
+\t\tupdate @processes { socket cgroupv2 level 3 counter } return
+\t\tupdate @processes { socket cgroupv2 level 2 counter } return
+\t\tupdate @processes { socket cgroupv2 level 1 counter } return
+\t\tupdate @processes { socket cgroupv2 level 0 counter } return
 \t}
 
 \tchain forward {

@@ -40,7 +40,7 @@ t.test('the table alone: every packet dies by it, the node is not touched, and t
     t.match(target.answer === 'blocked' && target.proof, [{ backend: 'nft-native', family: 'inet', table: 'imds-guard', chain: 'forward', number: target.family === 'ipv4' ? 1 : 2 }]);
     t.equal(target.answer === 'blocked' && target.proof.length, 1, target.name);
   }
-  t.same(value.path?.filter((chain) => chain.table === 'imds-guard').map(({ chain }) => chain).sort(), ['count', 'forward']);
+  t.same(value.path?.filter((chain) => chain.table === 'imds-guard').map(({ chain }) => chain).sort(), ['asked', 'begun', 'carried', 'count', 'forward', 'probed']);
   t.ok(value.path?.every(({ chain }) => !['cali-FORWARD', 'KUBE-FORWARD', 'DOCKER-USER'].includes(chain)), 'no packet comes as far as the chains below');
   for (const service of value.collateral) t.equal(service.answer, 'open', service.what);
 });
@@ -70,7 +70,7 @@ t.test('a table of ours that drops no more is written anew, in one step', async 
   const damages = {
     'an ACCEPT on top': `insert rule ${table} forward iifname "eni*" accept`,
     'a rule less': `flush chain ${table} forward`,
-    'a set less': `flush chain ${table} count\ndelete set ${table} clients6`,
+    'a set less': `flush chain ${table} probed\ndelete set ${table} probes`,
     'a chain more': `add chain ${table} more { type filter hook prerouting priority -400; policy accept; }`,
     'another policy': `add chain ${table} forward { policy drop; }`,
     'dormant': `add table ${table} { flags dormant; }`,
@@ -113,7 +113,7 @@ const address = (n) => prefix.includes(':') ? prefix + n.toString(16) : prefix +
   }
 })();`;
 
-t.test('2,000 made-up source addresses: the sets stay bounded, and a full set opens nothing', async (t) => {
+t.test('5,000 made-up source addresses: the sets stay bounded, and a full set opens nothing', async (t) => {
   const lab = await makeNode(t);
   const { six, ordinary } = lab.pods;
   // Every address of these networks is the pod's own: it may send from any of them.
@@ -130,11 +130,11 @@ t.test('2,000 made-up source addresses: the sets stay bounded, and a full set op
   t.same(await arrived(), [20, 20], 'nothing but the table would keep them from IMDS');
 
   await writeTable(lab);
-  await knock(2000);
+  await knock(5000);
   t.same(await arrived(), [20, 20], 'and with it none gets there');
-  for (const name of ['clients4', 'clients6']) t.equal((await must(lab, 'nft', 'list', 'set', ...table.split(' '), name)).match(/ expires /g)?.length, 1024, `${name} is full, and no fuller`);
+  for (const name of ['clients4', 'clients6']) t.equal((await must(lab, 'nft', 'list', 'set', ...table.split(' '), name)).match(/ expires /g)?.length, 4096, `${name} is full, and no fuller`);
   const dropped = [...(await must(lab, 'nft', 'list', 'chain', ...table.split(' '), 'forward')).matchAll(/counter packets (\d+)/g)].map(([, packets]) => Number(packets));
-  t.ok(dropped.length === 2 && dropped.every((packets) => packets >= 2000), 'all of them are counted where they are dropped');
+  t.ok(dropped.length === 2 && dropped.every((packets) => packets >= 5000), 'all of them are counted where they are dropped');
 
   t.same(await fates(lab, ['node', ...Object.values(lab.pods)]), expected(Object.values(lab.pods), 'timeout'), 'who is not in the set is blocked, too');
   t.match(await check(lab), { exitCode: 0, value: { answer: 'blocked', reason: 'EveryPacketDropped' } });

@@ -82,22 +82,91 @@ export async function nft(lab: Node, script: string): Promise<void> {
 
 /** What `apply` writes with nft, byte for byte. */
 export const guardScript = `table inet imds-guard {
+  set interfaces {
+    type ifname
+    size 4096
+    flags dynamic,timeout
+    timeout 168h
+  }
+  set recent {
+    type ifname
+    size 4096
+    flags dynamic,timeout
+    timeout 168h
+  }
   set clients4 {
     type ifname . ipv4_addr
-    size 1024
+    size 4096
     flags dynamic,timeout
-    timeout 1h
+    timeout 24h
   }
   set clients6 {
     type ifname . ipv6_addr
-    size 1024
+    size 4096
     flags dynamic,timeout
-    timeout 1h
+    timeout 24h
+  }
+  set probes {
+    type ifname
+    size 4096
+    flags dynamic,timeout
+    timeout 24h
+  }
+  set puts {
+    type ifname
+    size 4096
+    flags dynamic,timeout
+    timeout 24h
+  }
+  set gets {
+    type ifname
+    size 4096
+    flags dynamic,timeout
+    timeout 24h
+  }
+  set processes {
+    type cgroupsv2
+    size 4096
+    flags dynamic,timeout
+    timeout 24h
   }
   chain count {
     type filter hook prerouting priority -350; policy accept;
-    ip daddr 169.254.169.254 tcp dport 80 update @clients4 { iifname . ip saddr counter }
-    ip6 daddr fd00:ec2::254 tcp dport 80 update @clients6 { iifname . ip6 saddr counter }
+    ip daddr 169.254.169.254 tcp dport 80 goto asked
+    ip6 daddr fd00:ec2::254 tcp dport 80 goto asked
+  }
+  chain asked {
+    tcp sport 64512-65023 goto probed
+    tcp flags ack goto carried
+    tcp flags syn goto begun
+  }
+  chain probed {
+    tcp flags ack return
+    tcp flags syn update @probes { iifname counter }
+  }
+  chain begun {
+    add @interfaces { iifname counter }
+    update @recent { iifname }
+    update @clients4 { iifname . ip saddr counter }
+    update @clients6 { iifname . ip6 saddr counter }
+  }
+  chain carried {
+    @ih,0,32 0x50555420 update @puts { iifname counter }
+    @ih,0,32 0x47455420 update @gets { iifname counter }
+  }
+  chain count-node {
+    type filter hook output priority -350; policy accept;
+    ip daddr 169.254.169.254 tcp dport 80 goto asked-node
+    ip6 daddr fd00:ec2::254 tcp dport 80 goto asked-node
+  }
+  chain asked-node {
+    tcp flags ack return
+    tcp sport 64512-65023 return
+    update @processes { socket cgroupv2 level 4 counter } return
+    update @processes { socket cgroupv2 level 3 counter } return
+    update @processes { socket cgroupv2 level 2 counter } return
+    update @processes { socket cgroupv2 level 1 counter } return
+    update @processes { socket cgroupv2 level 0 counter } return
   }
   chain forward {
     type filter hook forward priority -200; policy accept;
@@ -149,7 +218,7 @@ export async function world(lab: Node): Promise<string> {
 
 /** A listing as it was before any packet came. */
 const untouched = (listed: string): string =>
-  listed.replaceAll(/(\tset clients[46] \{[^{}]*?)\t\telements = \{[^{}]*\}\n/g, '$1').replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0');
+  listed.replaceAll(/(\tset [a-z46]+ \{[^{}]*?timeout \w+\n)\t\telements = \{[^{}]*\}\n/g, '$1').replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0');
 
 /** The same without handles, and without the empty tables and kernel chains that iptables-nft makes when it writes. */
 export async function rules(lab: Node): Promise<string> {

@@ -6,6 +6,7 @@ export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   pid: 4321,
   startedAt: '2026-11-22T20:00:00.250Z',
   role: 'watching',
+  mode: 'enforce',
   answer: 'blocked',
   reason: 'EveryPacketDropped',
   message: 'every packet of every pod to IMDS is dropped',

@@ -33,17 +33,18 @@ const newest = await (async () => {
 })();
 const older = newest === 'owned-persistent' ? false : 'this kernel does not know persist (6.9)';
 
-for (const action of ['drop', 'reject'] as const) {
-  await t.test(`${action}: what the daemon writes over netlink is what apply writes with nft`, async (t) => {
+for (const act of ['drop', 'reject', 'observe'] as const) {
+  const settings = act === 'observe' ? { ...DEFAULT_SETTINGS, mode: act } : { ...DEFAULT_SETTINGS, action: act };
+  await t.test(`${act}: what the daemon writes over netlink is what apply writes with nft`, async (t) => {
     await flush();
-    t.match(await nft(['-f', '-'], guardScript(action)), { code: 0, err: '' });
+    t.match(await nft(['-f', '-'], guardScript(act)), { code: 0, err: '' });
     const byNft = await listing(GUARD_TABLE);
     for (const guard of ['plain', 'auto'] as const) {
       const keeper = await keeperOf();
-      const { state } = keeper.keep({ guard, action });
+      const { state } = keeper.keep({ ...settings, guard });
       t.equal(state, guard === 'plain' ? 'plain' : newest);
       t.equal(bare(await listing(GUARD_TABLE)), bare(byNft));
-      t.same(keeper.read().droppedPackets, { ipv4: 0, ipv6: 0 });
+      t.same(keeper.read().droppedPackets, act === 'observe' ? undefined : { ipv4: 0, ipv6: 0 });
       t.ok(keeper.stands());
       keeper.close();
       await nft(['delete', 'table', 'inet', GUARD_TABLE]);

@@ -1,10 +1,10 @@
 import type { Family } from 'node-iptables';
 import {
-  FIELD, META, TABLE_FLAG, batch, counter, deleteTable, drop, equals, meta, newBaseChain, newDynamicSet, newRule, newTable, payload, reset, updateSet,
+  CMP, FIELD, META, TABLE_FLAG, batch, compare, counter, deleteTable, drop, equals, fillSet, goBack, goTo, masked, meta, newBaseChain, newChain, newDynamicSet, newRule, newTable, payload, reset, socketCgroup,
 } from 'node-iptables/netlink';
 import { IMDS_BYTES, IMDS_PORT } from '../addresses.ts';
-import { CLIENT_SETS, COUNT_PRIORITY, GUARD_PRIORITY, GUARD_TABLE, OWNED_GUARD_TABLE } from '../guard-table.ts';
-import type { Settings } from '../settings.ts';
+import { CGROUP_LEVELS, CLIENT_SET, COUNT_SETS, COUNT_SET_SIZE, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, REQUESTS, countSets, guardChains } from '../guard-table.ts';
+import { PROBE_PORTS } from '../probe/pod-network.ts';
 
 /**
  * Who may change the table. `owned-persistent` (kernel 6.9): its owner's socket alone, and it stays when that is closed.
@@ -16,37 +16,80 @@ export const GUARD_FORMS: readonly GuardForm[] = ['owned-persistent', 'owned', '
 const FLAGS: Readonly<Record<GuardForm, number>> = { 'owned-persistent': TABLE_FLAG.OWNER | TABLE_FLAG.PERSIST, owned: TABLE_FLAG.OWNER, plain: 0 };
 export const tableOf = (form: GuardForm): string => (form === 'owned' ? OWNED_GUARD_TABLE : GUARD_TABLE);
 
+/** What the table is to be. */
+export interface GuardWish {
+  readonly form: GuardForm;
+  readonly counting: Counting;
+  readonly act: GuardAct;
+}
+
 /**
  * The guard table as one batch: what `core/guard-table.ts` says in nft's words, for a daemon that depends on no nft, and that
  * wants to own it. A table of that name is replaced at the same instant, whatever was in it: no packet passes between.
  */
-export function guardBatch(form: GuardForm, replaces: boolean, action: Settings['action']): Buffer[] {
+export function guardBatch({ form, counting, act }: GuardWish, replaces: boolean): Buffer[] {
   const place = { family: 'inet', table: tableOf(form) } as const;
-  const count = { ...place, chain: 'count' };
-  const forward = { ...place, chain: 'forward' };
+  const chains = guardChains(act, counting);
   return batch(
-    ...(replaces ? [deleteTable(place)] : []),
-    newTable(place, FLAGS[form]),
-    ...FAMILIES.map((family, at) => newDynamicSet({ ...place, ...CLIENT_SETS[family], id: at + 1, key: ['interfaceName', `${family}Address`] })),
-    newBaseChain({ ...count, type: 'filter', hook: 'prerouting', priority: COUNT_PRIORITY }),
-    newBaseChain({ ...forward, type: 'filter', hook: 'forward', priority: GUARD_PRIORITY }),
-    ...FAMILIES.map((family, at) => newRule(count, [
-      ...toImds(family), ...tcp(), payload(FIELD.destinationPort), equals(Buffer.from([0, IMDS_PORT])),
-      meta(META.IIFNAME, KEY_REGISTER), payload(FIELD[family].source, KEY_REGISTER + 1), updateSet(CLIENT_SETS[family].name, at + 1, KEY_REGISTER, counter()),
-    ])),
-    ...FAMILIES.flatMap((family) => [
-      ...(action === 'reject' ? [newRule(forward, [...toImds(family), ...tcp(), counter(), reset()])] : []),
-      newRule(forward, [...toImds(family), counter(), drop()]),
-    ]),
+    ...tableMessages(form, replaces),
+    ...countSets(counting).map((set) => newDynamicSet({ ...place, ...set, size: COUNT_SET_SIZE, id: idOf(set.name) })),
+    // All of them before the first rule, for rules lead from one to another.
+    ...chains.map(({ name, hook }) => (hook ? newBaseChain({ ...place, chain: name, type: 'filter', hook: hook.name, priority: hook.priority }) : newChain({ ...place, chain: name }))),
+    ...chains.flatMap(({ name }) => rulesOf(name, counting, act).map((rule) => newRule({ ...place, chain: name }, rule))),
   );
+}
+
+const tableMessages = (form: GuardForm, replaces: boolean): Buffer[] => {
+  const place = { family: 'inet', table: tableOf(form) } as const;
+  return [...(replaces ? [deleteTable(place)] : []), newTable(place, FLAGS[form])];
+};
+
+/** Whether a refusal, by its place among the results of that batch, is about what it counts and not about the table. */
+export const isAboutCounting = (resultAt: number, { form }: GuardWish, replaces: boolean): boolean => resultAt >= tableMessages(form, replaces).length;
+
+type Rule = readonly Buffer[];
+
+function rulesOf(chain: string, counting: Counting, act: GuardAct): readonly Rule[] {
+  switch (chain) {
+    case 'count':
+      return FAMILIES.map((family) => [...toImdsPort(family), goTo('asked')]);
+    case 'asked':
+      return [[...fromProbe(), goTo('probed')], [...hasFlag(ACK), counting === 'full' ? goTo('carried') : goBack()], [...hasFlag(SYN), goTo('begun')]];
+    case 'probed':
+      return [[...hasFlag(ACK), goBack()], [...hasFlag(SYN), ...countBy('update', 'probes')]];
+    case 'begun':
+      return [countBy('add', 'interfaces'), [iifname(), fill('update', 'recent')], ...FAMILIES.map((family) => [...ofFamily(family), iifname(), payload(FIELD[family].source, SECOND), fill('update', CLIENT_SET[family], counter())])];
+    case 'carried':
+      return Object.entries(REQUESTS).map(([set, text]) => [payload(FIELD.carried), equals(Buffer.from(text)), ...countBy('update', set)]);
+    case 'count-node':
+      return FAMILIES.map((family) => [...toImdsPort(family), goTo('asked-node')]);
+    case 'asked-node':
+      return [[...hasFlag(ACK), goBack()], [...fromProbe(), goBack()], ...CGROUP_LEVELS.map((level) => [socketCgroup(level), fill('update', 'processes', counter()), goBack()])];
+    default:
+      return FAMILIES.flatMap((family) => [...(act === 'reject' ? [[...toImds(family), ...tcp(), counter(), reset()]] : []), [...toImds(family), counter(), drop()]]);
+  }
 }
 
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 /** Registers are 16 bytes: the interface's name fills the first, the address begins the second. */
-const KEY_REGISTER = 1;
+const FIRST = 1;
+const SECOND = 2;
 /** NFPROTO_IPV4, NFPROTO_IPV6 */
 const NFPROTO: Readonly<Record<Family, number>> = { ipv4: 2, ipv6: 10 };
 const TCP = 6;
+const SYN = 0x02;
+const ACK = 0x10;
 
-const toImds = (family: Family): Buffer[] => [meta(META.NFPROTO), equals(Buffer.from([NFPROTO[family]])), payload(FIELD[family].destination), equals(Buffer.from(IMDS_BYTES[family]))];
+const idOf = (set: string): number => COUNT_SETS.findIndex(({ name }) => name === set) + 1;
+const fill = (op: 'add' | 'update', name: string, each?: Buffer): Buffer => fillSet(op, { name, id: idOf(name) }, FIRST, each);
+const iifname = (): Buffer => meta(META.IIFNAME, FIRST);
+const countBy = (op: 'add' | 'update', set: string): Buffer[] => [iifname(), fill(op, set, counter())];
+
+const ofFamily = (family: Family): Buffer[] => [meta(META.NFPROTO), equals(Buffer.from([NFPROTO[family]]))];
+const toImds = (family: Family): Buffer[] => [...ofFamily(family), payload(FIELD[family].destination), equals(Buffer.from(IMDS_BYTES[family]))];
 const tcp = (): Buffer[] => [meta(META.L4PROTO), equals(Buffer.from([TCP]))];
+const toImdsPort = (family: Family): Buffer[] => [...toImds(family), ...tcp(), payload(FIELD.destinationPort), equals(portBytes(IMDS_PORT))];
+const fromProbe = (): Buffer[] => [...tcp(), payload(FIELD.sourcePort), compare(CMP.AT_LEAST, portBytes(PROBE_PORTS.first)), compare(CMP.AT_MOST, portBytes(PROBE_PORTS.last))];
+const hasFlag = (bit: number): Buffer[] => [...tcp(), payload(FIELD.tcpFlags), masked(Buffer.from([bit])), compare(CMP.NOT_EQUAL, Buffer.from([0]))];
+
+const portBytes = (port: number): Buffer => Buffer.from([port >> 8, port & 0xff]);

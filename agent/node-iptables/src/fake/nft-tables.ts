@@ -63,7 +63,7 @@ function applyStatement(state: NftState, statement: Statement): NftApplied {
       const chain = table?.chains.get(statement.chain);
       if (!table || !chain) return { refused: NOT_THERE };
       if (!ruleExpressions(statement.words)) return { unknown: statement.words.join(' ') };
-      if (statement.words.some((word) => word.startsWith('@') && !table.sets.has(word.slice(1)))) return { refused: 'No such file or directory' };
+      if (statement.words.some((word) => /^@[\w-]+$/.test(word) && !table.sets.has(word.slice(1)))) return { refused: 'No such file or directory' };
       return { state: withTable(state, { ...table, chains: new Map(table.chains).set(statement.chain, { ...chain, rules: [...chain.rules, statement.words] }) }) };
     }
   }
@@ -122,7 +122,7 @@ export function tableText({ family, name, sets, chains }: NativeTable): string {
       `\t\ttype ${type.join(' . ')}`,
       ...(size === undefined ? [] : [`\t\tsize ${size}`]),
       ...(flags.length === 0 ? [] : [`\t\tflags ${flags.join(',')}`]),
-      ...(timeoutHours === undefined ? [] : [`\t\ttimeout ${timeoutHours}h`]),
+      ...(timeoutHours === undefined ? [] : [`\t\ttimeout ${timeoutHours % 24 === 0 ? `${timeoutHours / 24}d` : `${timeoutHours}h`}`]),
       '\t}',
     ]),
     ...[...chains].map(([chain, { hook, rules }]) => [
@@ -145,7 +145,7 @@ const namesOf = (family: string, ruleset: Ruleset): object[] => [...ruleset.tabl
 const setsOf = ({ family, name, sets }: NativeTable): object[] =>
   [...sets.values()].map(({ name: set, type, size, flags, timeoutHours }) => ({
     set: {
-      family, name: set, table: name, type, handle: 0,
+      family, name: set, table: name, type: type.length === 1 ? type[0] : type, handle: 0,
       ...(size === undefined ? {} : { size }),
       flags: flags.filter((flag) => flag !== 'dynamic'),
       ...(timeoutHours === undefined ? {} : { timeout: timeoutHours * 3600 }),

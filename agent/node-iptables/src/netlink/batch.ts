@@ -50,11 +50,11 @@ export const newBaseChain = ({ family, table, chain, type, hook, priority }: Bas
 export const newChain = ({ family, table, chain }: ChainPlace): Buffer =>
   request(MESSAGE.NEWCHAIN, NLM_F.CREATE | NLM_F.ACK, family, textAttribute(CHAIN.TABLE, table), textAttribute(CHAIN.NAME, chain));
 
-const SET = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LENGTH: 5, DESCRIPTION: 9, ID: 10, TIMEOUT: 11 } as const;
+export const SET = { TABLE: 1, NAME: 2, FLAGS: 3, KEY_TYPE: 4, KEY_LENGTH: 5, DESCRIPTION: 9, ID: 10, TIMEOUT: 11 } as const;
 const SET_FLAG = { TIMEOUT: 0x10, DYNAMIC: 0x20 } as const;
-const DESCRIPTION = { SIZE: 1 } as const;
+export const DESCRIPTION = { SIZE: 1 } as const;
 /** nft's own numbers of types, six bits each in a concatenation (libnftables, datatype.h): how a listing knows what to print. */
-export const KEY_TYPE = { ipv4Address: 7, ipv6Address: 8, interfaceName: 41 } as const;
+export const KEY_TYPE = { ipv4Address: 7, ipv6Address: 8, interfaceName: 41, cgroup: 46 } as const;
 const TYPE_BITS = 6;
 
 export interface DynamicSetFields extends TablePlace {
@@ -66,7 +66,7 @@ export interface DynamicSetFields extends TablePlace {
   readonly timeoutMs: number;
 }
 
-const KEY_BYTES: Readonly<Record<keyof typeof KEY_TYPE, number>> = { ipv4Address: 4, ipv6Address: 16, interfaceName: 16 };
+const KEY_BYTES: Readonly<Record<keyof typeof KEY_TYPE, number>> = { ipv4Address: 4, ipv6Address: 16, interfaceName: 16, cgroup: 8 };
 
 /** A set that rules fill: bounded, and each element expires. */
 export const newDynamicSet = ({ family, table, name, id, key, size, timeoutMs }: DynamicSetFields): Buffer =>
@@ -109,9 +109,9 @@ const dump = (kind: number, ...attributes: readonly Buffer[]): Buffer => message
 /** Requests to list things; without a place, of every family. */
 export const listTables = (): Buffer => dump(MESSAGE.GETTABLE);
 export const listChains = (): Buffer => dump(MESSAGE.GETCHAIN);
-export const listRules = ({ family, table, chain }: ChainPlace): Buffer =>
-  messageBytes({
-    type: messageType(MESSAGE.GETRULE), flags: NLM_F.REQUEST | NLM_F.DUMP,
-    body: Buffer.concat([Buffer.from([FAMILY_NUMBER[family], 0, 0, 0]), textAttribute(RULE.TABLE, table), textAttribute(RULE.CHAIN, chain)]),
-  });
+export const listRules = (place: ChainPlace): Buffer => dumpOf(MESSAGE.GETRULE, place, textAttribute(RULE.TABLE, place.table), textAttribute(RULE.CHAIN, place.chain));
+const dumpOf = (kind: number, { family }: TablePlace, ...attributes: readonly Buffer[]): Buffer =>
+  messageBytes({ type: messageType(kind), flags: NLM_F.REQUEST | NLM_F.DUMP, body: Buffer.concat([Buffer.from([FAMILY_NUMBER[family], 0, 0, 0]), ...attributes]) });
+export const listSets = (place: TablePlace): Buffer => dumpOf(MESSAGE.GETSET, place, textAttribute(SET.TABLE, place.table));
+export const listElements = (place: TablePlace & { readonly set: string }): Buffer => dumpOf(MESSAGE.GETSETELEM, place, textAttribute(1, place.table), textAttribute(2, place.set));
 export const getGeneration = (): Buffer => messageBytes({ type: messageType(MESSAGE.GETGEN), flags: NLM_F.REQUEST, body: UNSPECIFIED });

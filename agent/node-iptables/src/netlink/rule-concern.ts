@@ -1,5 +1,5 @@
 import type { NftFamily } from '../nft/model.ts';
-import { type Expression, CMP_EQUAL, FIELD, META, comparison, expressionsOf, loadedField, loadedMeta } from './expression.ts';
+import { type Expression, CMP, FIELD, META, comparison, expressionsOf, loadedField, loadedMeta } from './expression.ts';
 import { attributesOf, eachAttribute, textOf } from './message.ts';
 import { RULE } from './nf-tables.ts';
 
@@ -23,12 +23,12 @@ export function mayConcern(attributes: Buffer, family: NftFamily, to: Destinatio
     const next = expressions[at + 1];
     const masked = next?.name === 'bitwise' ? maskOf(next) : undefined;
     const compared = comparison(expressions[at + (next?.name === 'bitwise' ? 2 : 1)] ?? NOTHING);
-    if (loadedMeta(one) === META.NFPROTO && compared?.op === CMP_EQUAL) ipv6 = compared.value[0] === 10 ? true : compared.value[0] === 2 ? false : undefined;
+    if (loadedMeta(one) === META.NFPROTO && compared?.op === CMP.EQUAL) ipv6 = compared.value[0] === 10 ? true : compared.value[0] === 2 ? false : undefined;
     if (ipv6 === undefined || !compared || (next?.name === 'bitwise' && !masked)) continue;
     if (!isDestination(loadedField(one), ipv6)) continue;
     const wanted = (ipv6 ? to.ipv6 : to.ipv4).subarray(0, compared.value.length).map((byte, index) => byte & (masked?.[index] ?? 0xff));
     const same = compared.value.equals(wanted);
-    if (compared.op === CMP_EQUAL ? !same : compared.op === NOT_EQUAL && same) return false;
+    if (compared.op === CMP.EQUAL ? !same : compared.op === NOT_EQUAL && same) return false;
   }
   return true;
 }

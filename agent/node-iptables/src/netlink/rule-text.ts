@@ -1,5 +1,5 @@
 import { type Family, formatAddress } from '../sets/address.ts';
-import { type Expression, CMP_EQUAL, FIELD, META, VERDICT_CODE, comparison, expressionsOf, loadedField, loadedMeta, sameField, verdictOf } from './expression.ts';
+import { type Expression, CMP, FIELD, META, VERDICT_CODE, comparison, expressionsOf, loadedField, loadedMeta, sameField, verdictOf } from './expression.ts';
 import { attributesOf, textOf } from './message.ts';
 import { RULE } from './nf-tables.ts';
 
@@ -17,7 +17,7 @@ export function plainRuleText(attributes: Buffer, family: Family): string | unde
     const compared = comparison(expressions[at + 1] ?? NOTHING);
     if (one.name === 'counter') continue;
     if (one.name === 'payload' || one.name === 'meta') {
-      if (compared?.op !== CMP_EQUAL) return undefined;
+      if (compared?.op !== CMP.EQUAL) return undefined;
       if (sameField(loadedField(one), FIELD[family].destination) && words['-d'] === '') words['-d'] = ` -d ${addressText(family, compared.value)}/${family === 'ipv4' ? 32 : 128}`;
       else if (loadedMeta(one) === META.IIFNAME && words['-i'] === '') words['-i'] = ` -i ${interfaceText(compared.value)}`;
       else if (loadedMeta(one) === META.OIFNAME && words['-o'] === '') words['-o'] = ` -o ${interfaceText(compared.value)}`;

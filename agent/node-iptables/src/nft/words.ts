@@ -74,6 +74,8 @@ export function valueWords(value: unknown): string {
     case 'payload':
       if (isObject(body) && 'base' in body) return `@${String(body['base'])},${String(body['offset'])},${String(body['len'])}`;
       return `${String(member(body, 'protocol'))} ${String(member(body, 'field'))}`;
+    case 'socket':
+      return `socket ${String(member(body, 'key'))}${member(body, 'level') === undefined ? '' : ` level ${String(member(body, 'level'))}`}`;
     case 'fib':
       return `fib ${listOf(member(body, 'flags')).join(' . ')} ${String(member(body, 'result'))}`;
     case 'prefix':
