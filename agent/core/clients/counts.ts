@@ -8,6 +8,8 @@ export type ClientCounts =
       readonly mode: 'enforce' | 'observe';
       /** `false` where this kernel cannot look into payloads: then there are attempts alone. */
       readonly seesPayload: boolean;
+      /** For how long it has counted; undefined where nothing tells. Who asked before is not in it. */
+      readonly sinceMsAgo?: number;
       /** Connections begun (SYN), by interface: bounded by the number of interfaces, so nobody can fill it. */
       readonly interfaces: readonly InterfaceCount[];
       /** The same by interface and source address; a pod that invents addresses can fill it. */
