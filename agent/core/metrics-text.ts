@@ -27,6 +27,9 @@ export function metricsText(status: WatchStatus): string {
     { name: 'imds_guard_repair_seconds', type: 'histogram', help: 'From the moment that an overwrite was told until what was lost was back.', samples: buckets(counts.repairs) },
     gauge('contention', 'How often somebody took what is kept, while it is contested.', bounded(status.contention.map(({ culprit, what, times }) => ({ labels: { culprit, what }, value: times })))),
     counter('checks_total', 'Looks at the node, by what they answered; failed for those that did not end.', each('answer', counts.checks)),
+    counter('probes_total', 'Rounds of packets sent to IMDS from networks of pods, by what they said; failed for those that could not be sent.', each('answer', counts.probes)),
+    gauge('probe_networks', 'What became of the packets of the last round, networks of pods by interface, family and class.', probeNetworks(status.observed)),
+    gauge('hop_limit', "The TTL of token answers as they come to the node: the instance's hop limit on the wire.", hopLimits(status.observed)),
     counter('events_received_total', 'Changes that the kernel told.', events.received),
     counter('events_relevant_total', 'Of those, changes to something on the way of a packet to IMDS.', events.relevant),
     counter('events_lost_total', 'How often the kernel said that it had to throw changes away.', events.lost),
@@ -47,6 +50,14 @@ function secondsOf(time: string | undefined): Sample[] {
   const ms = time === undefined ? NaN : Date.parse(time);
   return Number.isNaN(ms) ? [] : [{ labels: {}, value: ms / 1000 }];
 }
+
+function probeNetworks(observed: WatchStatus['observed']): Sample[] {
+  if (observed.state !== 'tried') return [];
+  const series = Map.groupBy(observed.networks, ({ kind, family, class: fate }) => JSON.stringify([kind, family, fate]));
+  return bounded([...series.values()].map((some) => ({ labels: { kind: some[0]!.kind, family: some[0]!.family, class: some[0]!.class }, value: some.length })));
+}
+
+const hopLimits = (observed: WatchStatus['observed']): Sample[] => (observed.state === 'tried' ? Object.entries(observed.hopLimit).map(([family, value]) => ({ labels: { family }, value: value ?? 0 })) : []);
 
 const blockedPackets = ({ droppedPackets }: GuardStatus): Sample[] => (droppedPackets ? [...each('family', { ipv4: droppedPackets.ipv4, ipv6: droppedPackets.ipv6 })] : []);
 

@@ -1,3 +1,4 @@
+import type { Basis, Observation } from './probe/joined-report.ts';
 import type { Answer, Reason } from './reasons.ts';
 import type { Report } from './report.ts';
 
@@ -15,8 +16,14 @@ export interface WatchStatus {
   /** `unknown` until the first look ends, when a look fails, and when a change was not looked at within ten seconds. */
   readonly answer: Answer;
   readonly reason: Reason;
-  /** What the reason does not say: which look failed, and how. */
+  /** What the reason does not say: which look failed, and how; the doubt that is left, or the two sides of a disagreement. */
   readonly message: string;
+  /** What the answer rests on: a proof from the rules, packets that were sent from networks of pods, both, or neither. */
+  readonly basis: Basis;
+  /** What the rules alone say, as of the last look. */
+  readonly installed?: { readonly answer: Answer; readonly reason: Reason };
+  /** What packets did that were sent from networks of pods, since the last change; or why none were. */
+  readonly observed: Observation;
   /** When the answer was last proved by a look; undefined before the first. */
   readonly checkedAt?: string;
   /** Whether `blocked` has been proved since this instance started. */
@@ -102,6 +109,8 @@ export interface Contention {
 
 export interface Counts {
   readonly checks: Readonly<Record<Answer | 'failed', number>>;
+  /** Rounds of packets that were sent, by what they said; `failed` for those that could not be. */
+  readonly probes: Readonly<Record<string, number>>;
   readonly overwritesByCulprit: Readonly<Record<string, number>>;
   readonly repairs: Histogram;
   readonly errors: Readonly<Record<string, number>>;

@@ -2,6 +2,7 @@ import type { OwnRule } from '../core/watch/outlook.ts';
 import type { ChangedChain, LostRule } from '../core/watch/transaction.ts';
 import type { LogLevel, Settings } from '../core/settings.ts';
 import type { Look } from '../core/watch/look.ts';
+import type { ProbeReport } from '../core/probe/report.ts';
 import type { Culprit, GuardStatus } from '../core/watch-status.ts';
 
 /** What the watcher needs of the world. `run.ts` brings the real one. */
@@ -10,6 +11,8 @@ export interface WatchNeeds {
   readonly log: (level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>) => void;
   /** Looks at the node in a process of its own, and when it is to writes what is missing. Never rejects. */
   readonly look: (write: boolean, settings: Settings, signal: AbortSignal) => Promise<Look>;
+  /** Sends packets to IMDS from networks of pods; undefined where that is not wanted. Rejects where it cannot be done at all. */
+  readonly probe: ((options: { readonly all: boolean; readonly turn: number }) => Promise<ProbeReport>) | undefined;
   /** Somebody else watches, and for ten seconds has let the node lie open. */
   readonly leaderFails: () => void;
   readonly guard: Guard;

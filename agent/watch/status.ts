@@ -1,4 +1,5 @@
-import type { Reason } from '../core/reasons.ts';
+import { join } from '../core/probe/join.ts';
+import type { Observation } from '../core/probe/joined-report.ts';
 import type { Report } from '../core/report.ts';
 import type { Settings } from '../core/settings.ts';
 import type { Ledger } from '../core/watch/ledger.ts';
@@ -15,6 +16,9 @@ export interface Known {
   role: Role;
   leader: WatchStatus['leader'];
   report: Report | undefined;
+  /** What packets did that were sent from networks of pods. */
+  observed: () => Observation;
+  probes: () => Readonly<Record<string, number>>;
   /** Why the last look failed; undefined when it did not. */
   failure: string | undefined;
   checkedAtMs: number | undefined;
@@ -50,6 +54,7 @@ export function statusOf(known: Known, { wall, staleMs, ledger, contention, own 
     ...(known.leader ? { leader: known.leader } : {}),
     mode: known.settings?.mode ?? 'enforce',
     ...answerOf(known, staleMs),
+    observed: known.observed(),
     ...(known.checkedAtMs === undefined ? {} : { checkedAt: wall(known.checkedAtMs) }),
     provedBlocked: known.provedBlocked,
     guard: known.guard,
@@ -58,15 +63,16 @@ export function statusOf(known: Known, { wall, staleMs, ledger, contention, own 
     audit: known.audit,
     contention,
     overwrites: ledger.overwrites(),
-    counts: ledger.counts(rules),
+    counts: { ...ledger.counts(rules), probes: known.probes() },
     ...(known.report ? { report: known.report } : {}),
   };
 }
 
 /** Never `blocked` on the strength of a look that was not taken, failed, or is about a ruleset that has changed since. */
-function answerOf({ report, failure }: Known, staleMs: number): Pick<WatchStatus, 'answer' | 'reason' | 'message'> {
-  if (failure !== undefined) return { answer: 'unknown', reason: 'CouldNotLook', message: failure };
-  if (!report) return { answer: 'unknown', reason: 'NotLookedYet', message: 'the first look has not ended yet' };
-  if (staleMs > STALE_MS) return { answer: 'unknown', reason: 'ChangedSince', message: `a change ${Math.round(staleMs / 1000)} s ago has not been looked at yet` };
-  return { answer: report.answer, reason: report.reason as Reason, message: '' };
+export function answerOf({ report, failure, observed }: Known, staleMs: number): Pick<WatchStatus, 'answer' | 'reason' | 'message' | 'basis' | 'installed'> {
+  if (failure !== undefined) return { answer: 'unknown', reason: 'CouldNotLook', message: failure, basis: [] };
+  if (!report) return { answer: 'unknown', reason: 'NotLookedYet', message: 'the first look has not ended yet', basis: [] };
+  if (staleMs > STALE_MS) return { answer: 'unknown', reason: 'ChangedSince', message: `a change ${Math.round(staleMs / 1000)} s ago has not been looked at yet`, basis: [] };
+  const { answer, reason, message, basis, installed } = join(report, observed());
+  return { answer, reason, message, basis, installed };
 }

@@ -3,6 +3,8 @@ import { type LinkEvent, type Message, type NftEvent, messagesOf, readLinkEvent,
 import type { LegacyTable } from '../effects/legacy-poll.ts';
 import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
 import { needsReclaim } from '../core/plan.ts';
+import { wantsEvery } from '../core/probe/join.ts';
+import type { Answer } from '../core/reasons.ts';
 import { Ledger } from '../core/watch/ledger.ts';
 import { LinkTable } from '../core/watch/link-table.ts';
 import type { Look, Role } from '../core/watch/look.ts';
@@ -15,8 +17,9 @@ import type { Culprit, WatchStatus } from '../core/watch-status.ts';
 import { Baseline } from './baseline.ts';
 import { Looks } from './looks.ts';
 import type { WatchNeeds } from './needs.ts';
+import { Probes } from './probes.ts';
 import { Repairs } from './repairs.ts';
-import { type Known, statusOf } from './status.ts';
+import { type Known, answerOf, statusOf } from './status.ts';
 
 /** Sees every change, puts back what is lost, looks again, and knows what to tell. */
 export class Watcher {
@@ -38,6 +41,11 @@ export class Watcher {
   private failingSinceMs: number | undefined;
   private unheard: number | undefined;
   private stood: ReadonlySet<string> = new Set();
+  private readonly probes: Probes;
+  /** The answer that was told last. */
+  private told: Answer | undefined;
+  /** How many changes that matter there had been when packets were last told of one. */
+  private relevantTold = -1;
   private safety: { cancel(): void } | undefined;
   /** Rules of ours that somebody deleted while the running look goes on. */
   private lossesMet = 0;
@@ -57,6 +65,16 @@ export class Watcher {
       look: (signal) => this.look(signal),
       done: (look, sinceMs) => this.looked(look, sinceMs),
     });
+    this.probes = new Probes({
+      clock: needs.clock,
+      everyMs: () => this.settings.probeSeconds * 1000,
+      isOn: () => this.isWatching && this.settings.probe && needs.probe !== undefined,
+      probe: (options) => needs.probe!(options),
+      wantsEvery: (observed) => this.known.report !== undefined && wantsEvery(this.known.report, observed),
+      done: () => this.tell(),
+    });
+    known.observed = () => this.probes.observed();
+    known.probes = () => Object.fromEntries(this.probes.answers);
   }
 
   /** Begins to look, and as the one who watches to write. */
@@ -70,6 +88,7 @@ export class Watcher {
     const generation = attempt(() => this.needs.rules?.generation());
     if (generation !== undefined) this.known.events.generation ??= generation;
     this.looks.want('now');
+    if (this.known.report) this.probes.schedule();
   }
 
   replaceSettings(settings: Settings): void {
@@ -81,6 +100,7 @@ export class Watcher {
     this.repairs.forgetMissing();
     if (this.isWatching) this.repairs.keepGuard(settings);
     this.looks.want('now');
+    this.probes.schedule();
   }
 
   private sayMode(): void {
@@ -144,6 +164,7 @@ export class Watcher {
 
   stop(): void {
     this.safety?.cancel();
+    this.probes.stop();
     this.looks.stop();
     this.repairs.stop();
   }
@@ -250,11 +271,11 @@ export class Watcher {
   /** @returns whether all is as it should be */
   private looked(look: Look, sinceMs: number): boolean {
     const { clock, log } = this.needs;
-    const before = this.known.failure === undefined ? this.known.report?.answer : undefined;
     const { met } = this;
     this.met = undefined;
     if (!look.ok) {
       this.known.failure = look.because;
+      this.told = undefined;
       this.ledger.checked('failed');
       this.ledger.failed('look');
       log('error', `could not look: ${look.because}`, { key: look.because });
@@ -266,7 +287,8 @@ export class Watcher {
     this.known.checkedAtMs = clock.now();
     this.known.provedBlocked ||= report.answer === 'blocked';
     this.ledger.checked(report.answer);
-    if (before !== report.answer) log(report.answer === 'blocked' ? 'info' : 'warn', `pods and IMDS: ${report.answer}`, { reason: report.reason });
+    this.toldProbes();
+    this.tell();
     for (const problem of problems) {
       this.ledger.failed('write');
       log('warn', problem, { key: problem });
@@ -285,6 +307,23 @@ export class Watcher {
     if (!this.isWatching) this.judgeLeader(report.answer !== 'blocked' && left.length > 0);
     if (!this.looks.isDirty) this.baseline?.take(report.path ?? []);
     return (report.answer === 'blocked' || this.settings.mode === 'observe') && problems.length === 0 && (left.length === 0 || !this.isWatching);
+  }
+
+  /** Says the answer when it is another than the last. */
+  private tell(): void {
+    const { answer, reason, message, basis } = answerOf(this.known, 0);
+    if (this.known.failure !== undefined || !this.known.report || answer === this.told) return;
+    this.told = answer;
+    this.known.provedBlocked ||= answer === 'blocked';
+    this.needs.log(answer === 'blocked' ? 'info' : 'warn', `pods and IMDS: ${answer}`, { reason, ...(basis.includes('packets') ? { basis } : {}), ...(message === '' ? {} : { message }) });
+  }
+
+  /** A look that found nothing new is no reason to send packets. */
+  private toldProbes(): void {
+    const { relevant } = this.known.events;
+    if (relevant === this.relevantTold) return;
+    this.relevantTold = relevant;
+    this.probes.changed();
   }
 
   private onlySuspect(): Culprit {

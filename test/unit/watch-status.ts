@@ -10,6 +10,8 @@ export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   answer: 'blocked',
   reason: 'EveryPacketDropped',
   message: 'every packet of every pod to IMDS is dropped',
+  basis: ['rules'],
+  observed: { state: 'not-tried', because: 'none were sent yet' },
   checkedAt: '2026-11-22T21:00:00.000Z',
   provedBlocked: true,
   guard: { state: 'owned-persistent', droppedPackets: { ipv4: 17, ipv6: 0 } },
@@ -20,6 +22,7 @@ export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   overwrites: [],
   counts: {
     checks: { blocked: 40, open: 2, unknown: 1, failed: 0 },
+    probes: {},
     overwritesByCulprit: { 'calico-node': 3 },
     repairs: { bounds: [0.01, 0.1, 1], cumulative: [1, 2, 2, 3], sumSeconds: 4.5 },
     errors: {},

@@ -74,7 +74,7 @@ export class Ledger {
     }));
   }
 
-  counts(rules: Counts['rules']): Counts {
+  counts(rules: Counts['rules']): Omit<Counts, 'probes'> {
     return { checks: { ...this.checks }, overwritesByCulprit: Object.fromEntries(this.culprits), repairs: this.histogram(), errors: Object.fromEntries(this.errors), rules };
   }
 

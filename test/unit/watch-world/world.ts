@@ -54,11 +54,12 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
       },
     },
     rules: undefined,
+    probe: undefined,
     leaderFails: () => void (leader.fails = true),
     culprit: (name, pid) => ({ name, pid }),
   };
   const watcher = new Watcher(needs, settings, new Set(), {
-    version: '0', pid: 1, startedAt: '', settings: undefined, role: 'watching', leader: undefined, report: undefined, failure: undefined, checkedAtMs: undefined,
+    version: '0', pid: 1, startedAt: '', settings: undefined, role: 'watching', leader: undefined, report: undefined, observed: () => ({ state: 'not-tried', because: '' }), probes: () => ({}), failure: undefined, checkedAtMs: undefined,
     provedBlocked: false, guard: { state: 'absent' }, events: { state: 'subscribed', received: 0, relevant: 0, lost: 0 }, linksKnown: true, legacy: () => ({ tables: [] }), audit: { state: 'absent' },
   });
   return {
