@@ -45,9 +45,10 @@ function evidence(target: TargetReport): string[] {
 const MOST_RULES = 6;
 
 /** One line of at most 80 bytes, which is where node-problem-detector cuts. */
-export function npdLine(report: Report): string {
+export function npdLine(report: Report & Partial<Pick<JoinedReport, 'message'>>): string {
   const worst = report.targets.filter(({ answer }) => answer === report.answer).map(({ name }) => name);
-  const line = visible(`${report.answer} ${report.reason}${report.answer === 'blocked' ? '' : `: ${worst.join(', ')}`}`);
+  const what = report.message || worst.join(', ');
+  const line = visible(`${report.answer} ${report.reason}${report.answer === 'blocked' || what === '' ? '' : `: ${what}`}`);
   if (bytesOf(line) <= 79) return `${line}\n`;
   const letters = [...line];
   while (bytesOf(letters.join('')) > 76) letters.pop();

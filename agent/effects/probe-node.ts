@@ -44,12 +44,12 @@ export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<Pro
   });
 }
 
-const NODE: ProbedNetwork = { pods: [], hostInterfaces: new Map(), kind: 'node', hasStrangers: false, isNode: true };
+const NODE: ProbedNetwork = { pods: [], hostInterfaces: new Map(), kind: 'node', strangers: [], isNode: true };
 
 function known(network: PodNetwork | undefined, { links }: FoundNetworks): ProbedNetwork {
   if (!network) return NODE;
   const ends = links.filter(({ name }) => network.hostInterfaces.includes(name));
-  return { pods: network.pods, hostInterfaces: new Map(ends.map(({ index, name }) => [index, name])), kind: kindOf(network, patternOf), hasStrangers: network.strangers.length > 0, isNode: false };
+  return { pods: network.pods, hostInterfaces: new Map(ends.map(({ index, name }) => [index, name])), kind: kindOf(network, patternOf), strangers: network.strangers.map(({ name, kind }) => `${name} (${kind})`), isNode: false };
 }
 
 /** A kind of which one pod was tried is covered: rules know interfaces, not pods. */

@@ -9,8 +9,8 @@ export interface ProbedNetwork {
   readonly hostInterfaces: ReadonlyMap<number, string>;
   /** `eni+`, `macvlan`; `node`. */
   readonly kind: string;
-  /** It has interfaces that are no veth of this node: packets may pass where nobody sees them. */
-  readonly hasStrangers: boolean;
+  /** Its interfaces that are no veth of this node: packets may pass where nobody sees them. `eth0 (macvlan)` */
+  readonly strangers: readonly string[];
   readonly isNode: boolean;
 }
 
@@ -27,7 +27,7 @@ export interface Ground {
 
 /** Names what became of a network's packets: a function of what its sockets knew and what the node's interfaces saw. */
 export function classify(tried: TriedNetwork, network: ProbedNetwork, ground: Ground): NetworkProbe {
-  const look = (one: Tried): Sighting | undefined => ('port' in one ? ground.sightings?.of(one.port, network.isNode ? NONE : network.hasStrangers ? undefined : new Set(network.hostInterfaces.keys())) : undefined);
+  const look = (one: Tried): Sighting | undefined => ('port' in one ? ground.sightings?.of(one.port, network.isNode ? NONE : network.strangers.length > 0 ? undefined : new Set(network.hostInterfaces.keys())) : undefined);
   const seen = { v1: look(tried.v1), token: look(tried.token) };
   const v1 = exchangeOf(tried.v1, seen.v1, 'metadata', network, ground);
   const token = exchangeOf(tried.token, seen.token, 'token', network, ground);
@@ -40,7 +40,7 @@ export function classify(tried: TriedNetwork, network: ProbedNetwork, ground: Gr
     pods: network.pods,
     networkNamespace: tried.networkNamespace,
     family: tried.family,
-    interfaces: cameFrom.length > 0 ? cameFrom : [...network.hostInterfaces.values()],
+    interfaces: cameFrom.length > 0 ? cameFrom : [...network.strangers, ...network.hostInterfaces.values()],
     kind: network.kind,
     class: worstClass(v1.class, v2.class),
     v1,
@@ -81,8 +81,13 @@ function unanswered(code: string | undefined, seen: Sighting | undefined, networ
   if (!ground.sightings) return inconclusive(`${what}, and whether it was this node was not seen: ${ground.unseen ?? 'nobody looked'}`);
   if (!seen) {
     if (ground.sightings.lost > 0) return inconclusive(`${what}, and the node could not keep count of its packets (${ground.sightings.lost} lost)`);
-    return inconclusive(network.hasStrangers || network.isNode ? `${what}, and no packet was seen on the node` : `${what}, but no packet came out of the pod: a firewall or a route of its own`);
+    return inconclusive(network.strangers.length > 0 || network.isNode ? `${what}, and no packet was seen on the node` : `${what}, but no packet came out of the pod: a firewall or a route of its own`);
   }
+  // Whether it is its SYN or the other's answer that a pod's own firewall drops: that is no doing of the node.
+  const handed = code === undefined && !network.isNode ? seen.answers.filter((answer) => answer.outgoing && ground.inside.has(answer.interfaceIndex)) : [];
+  if (handed.length > 0) return inconclusive(`the answer was handed to the pod by ${names(handed.map((answer) => answer.interfaceIndex), ground)}, which did not take it: a firewall of its own`);
+  // By a card of its own: what comes for it meets no rule of the node either.
+  if (network.hasStrangers && !seen.cameFrom.some((index) => network.hostInterfaces.has(index))) return inconclusive(`${what}, and what goes by an interface of its own is not for this node to drop`);
   const left = leftBy(seen, ground);
   if (left.length > 0) {
     const back = seen.answers.filter((answer) => !answer.outgoing && !ground.inside.has(answer.interfaceIndex));
@@ -100,7 +105,7 @@ function elsewhere(status: number | undefined, seen: Sighting | undefined, netwo
   const said = status === undefined ? '' : `, with ${status}`;
   if (!seen) {
     // What a card of the pod's own sends, nobody on the node sees.
-    if (network.hasStrangers || ground.sightings.lost > 0) return undefined;
+    if (network.strangers.length > 0 || ground.sightings.lost > 0) return undefined;
     return { class: 'proxied', connected: false, by: network.isNode ? 'node' : 'pod', because: `answered ${network.isNode ? 'on the node: nothing left it' : 'inside the pod: nothing came out of it'}${said}`, ...(status === undefined ? {} : { status }) };
   }
   if (leftBy(seen, ground).length > 0) return undefined;
@@ -144,7 +149,7 @@ function withToken(token: Exchange, { is, ...rest }: Tried): Exchange {
 }
 
 /** What a pod sends by a card of its own, nobody on the node need have seen. */
-const hasLeft = (seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): boolean => (seen ? leftBy(seen, ground).length > 0 : network.hasStrangers);
+const hasLeft = (seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): boolean => (seen ? leftBy(seen, ground).length > 0 : network.strangers.length > 0);
 const dataOf = ({ answers }: Sighting): Sighting['answers'] => answers.filter(({ payloadBytes }) => payloadBytes > 0);
 const leftBy = ({ leftBy: by }: Sighting, { inside }: Ground): number[] => by.filter((index) => !inside.has(index));
 const hopsOf = ({ ttlIn, ttlOut }: Sighting): number | undefined => (ttlIn !== undefined && ttlOut !== undefined ? ttlIn - ttlOut : undefined);

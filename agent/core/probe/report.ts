@@ -52,7 +52,7 @@ export interface NetworkProbe {
   /** `/run/netns/cni-…`, `/proc/4711/ns/net`; `node` for the node itself. */
   readonly networkNamespace: string;
   readonly family: Family;
-  /** The host's interface that the SYN came out of; where it was not seen, those that lead to the pod. */
+  /** The host's interface that the SYN came out of; where it was not seen, those of the pod: `eth0 (macvlan)`, and the host's ends of its veths. */
   readonly interfaces: readonly string[];
   /** `eni+`, `macvlan`; `node`. */
   readonly kind: string;
