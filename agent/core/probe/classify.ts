@@ -87,7 +87,7 @@ function unanswered(code: string | undefined, seen: Sighting | undefined, networ
   const handed = code === undefined && !network.isNode ? seen.answers.filter((answer) => answer.outgoing && ground.inside.has(answer.interfaceIndex)) : [];
   if (handed.length > 0) return inconclusive(`the answer was handed to the pod by ${names(handed.map((answer) => answer.interfaceIndex), ground)}, which did not take it: a firewall of its own`);
   // By a card of its own: what comes for it meets no rule of the node either.
-  if (network.hasStrangers && !seen.cameFrom.some((index) => network.hostInterfaces.has(index))) return inconclusive(`${what}, and what goes by an interface of its own is not for this node to drop`);
+  if (network.strangers.length > 0 && !seen.cameFrom.some((index) => network.hostInterfaces.has(index))) return inconclusive(`${what}, and what goes by an interface of its own is not for this node to drop`);
   const left = leftBy(seen, ground);
   if (left.length > 0) {
     const back = seen.answers.filter((answer) => !answer.outgoing && !ground.inside.has(answer.interfaceIndex));
