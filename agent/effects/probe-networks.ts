@@ -23,7 +23,8 @@ export interface Trial {
 }
 
 /** All in all less than three seconds, so that a health check that may take five can wait for it. */
-const CONNECT_MS = 900;
+/** Longer than a second: then a SYN goes out again, so that one that was lost is not taken for one that was dropped. */
+const CONNECT_MS = 1300;
 const ANSWER_MS = 900;
 const TOGETHER_MS = 2700;
 /** How often what was seen is taken from the kernel, which keeps only so much. */
@@ -74,7 +75,8 @@ async function openTap(): Promise<PacketTap | { readonly because: string }> {
 class Prober {
   private readonly namespaces: NetworkNamespaces;
   private readonly agent: string;
-  private nextPort = randomInt(PROBE_PORTS.first, PROBE_PORTS.last + 1);
+  /** Each connection has its own port, as far as they go, so that no two are taken for one. */
+  private lastPort = randomInt(PROBE_PORTS.first, PROBE_PORTS.last + 1);
 
   constructor(namespaces: NetworkNamespaces, agent: string) {
     this.namespaces = namespaces;
@@ -96,19 +98,17 @@ class Prober {
   }
 
   private open(path: string | undefined, family: Family): { readonly fd: number; readonly port: number } | Tried {
-    const ports = Array.from({ length: PORTS_AT_A_TIME }, () => this.port());
+    const ports = Array.from({ length: PORTS_AT_A_TIME }, (_, at) => portAfter(this.lastPort, at + 1));
+    this.lastPort = ports.at(-1)!;
     try {
-      return path === undefined ? openTcpSocket(this.namespaces.libc, family, ports) : this.namespaces.inside(path, (c) => openTcpSocket(c, family, ports));
+      const opened = path === undefined ? openTcpSocket(this.namespaces.libc, family, ports) : this.namespaces.inside(path, (c) => openTcpSocket(c, family, ports));
+      this.lastPort = opened.port;
+      return opened;
     } catch (error) {
       if (error instanceof KernelError && error.code === 'EAFNOSUPPORT') return { is: 'no-route', code: error.code };
       return { is: 'not-entered', because: error instanceof Error ? error.message : String(error) };
     }
   }
-
-  /** Each its own, so that no two connections of a probe are taken for one. */
-  private port(): number {
-    const port = this.nextPort;
-    this.nextPort = port === PROBE_PORTS.last ? PROBE_PORTS.first : port + 1;
-    return port;
-  }
 }
+
+const portAfter = (port: number, by: number): number => PROBE_PORTS.first + ((port - PROBE_PORTS.first + by) % (PROBE_PORTS.last - PROBE_PORTS.first + 1));
