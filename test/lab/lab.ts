@@ -3,11 +3,12 @@
 import { execa } from 'execa';
 import { openLive, type Live } from './live.ts';
 import { forget, remember, removeNow } from './leftovers.ts';
-import type { Answer, RequestOptions, Seen } from './protocol.ts';
+import { hopLimitScript, type HopLimit } from './hop-limit.ts';
+import type { Answer, Place, RequestOptions, Seen, Service } from './protocol.ts';
 import { startResident, type Resident } from './resident.ts';
 import { layOut, wire, type Pod, type PodKind, type PodSpec } from './wiring.ts';
 
-export type { Answer, RequestOptions, Seen } from './protocol.ts';
+export type { Answer, Behaviour, Place, RequestOptions, Seen, Service } from './protocol.ts';
 export type { Pod, PodKind, PodSpec } from './wiring.ts';
 export type { Live } from './live.ts';
 
@@ -21,6 +22,8 @@ export interface LabOptions<Name extends string> {
   /** HttpPutResponseHopLimit; default: none, as if it were 64. */
   readonly hopLimit?: number;
   readonly instanceId?: string;
+  /** Of many pods, most are never asked for anything: `when-asked` starts a pod's process with its first request. Default `at-once`. */
+  readonly residents?: 'at-once' | 'when-asked';
 }
 
 export interface ExecOptions {
@@ -52,12 +55,27 @@ export interface Lab<Name extends string = string> {
   request(from: Pod | 'node', options?: RequestOptions): Promise<Answer>;
   /** A kept-alive connection on which one request has been answered. Rejects when it was not. */
   openLive(from: Pod | 'node', options?: RequestOptions): Promise<Live>;
-  /** Changes the hop limit of token answers as ModifyInstanceMetadataOptions would. */
-  setHopLimit(hops: number | 'none'): Promise<void>;
+  /** Changes the hop limit of token answers as ModifyInstanceMetadataOptions would; with pods, of those to these. */
+  setHopLimit(hops: HopLimit, ...pods: readonly Pod[]): Promise<void>;
+  /** Changes how IMDS answers, from the next request on; what is not named stays. With pods, how it answers these, in all. */
+  setService(service: Partial<Service>, ...pods: readonly Pod[]): Promise<void>;
+  /** Nothing listens at IMDS any more: its kernel resets whoever comes. */
+  closeService(): Promise<void>;
+  /** Something that answers as IMDS does, in a namespace where IMDS is not: a mock, or what a proxy leads to. */
+  answerAt(where: Pod | 'node', place: Place, service?: Partial<Service>): Promise<void>;
+  /** Whatever was made to listen there does no more. */
+  closeAt(where: Pod | 'node'): Promise<void>;
+  /** A proxy: takes connections and opens one of its own for each. */
+  forwardAt(where: Pod | 'node', from: Place, to: Place): Promise<void>;
   /** The requests that arrived at IMDS since the last call: nothing that was blocked is among them. */
   seen(): Promise<readonly Seen[]>;
   remove(): Promise<void>;
 }
+
+/** What EC2 does unless it is told otherwise. */
+const asEc2: Service = { token: 'ok', metadata: 'ok', version1: true, connection: 'ok' };
+
+const addressesOf = (pod: Pod): string[] => [pod.address4, pod.address6].filter(address => address !== '');
 
 let labs = 0;
 
@@ -72,12 +90,16 @@ export async function makeLab<const Name extends string>(options: LabOptions<Nam
   const ipv6 = options.ipv6 ?? pods.some(pod => pod.kind === 'v6');
   const namespaces = [node, imds, ...pods.map(pod => pod.namespace)];
   const residents = new Map<string, Resident>();
+  /** By namespace: what else listens somewhere. */
+  const servers = new Map<string, Resident>();
+  const all = (): Resident[] => [...residents.values(), ...servers.values()];
+  const limits = new Map<string, HopLimit>();
   const started = new Set<Started>();
 
-  const removal = { namespaces, processes: () => [...residents.values()].map(resident => resident.process) };
+  const removal = { namespaces, processes: () => all().map(resident => resident.process) };
   remember(removal);
   const remove = async (): Promise<void> => {
-    await Promise.all([...[...residents.values()].map(resident => resident.dismiss()), ...[...started].map(end)]);
+    await Promise.all([...all().map(resident => resident.dismiss()), ...[...started].map(end)]);
     removeNow(removal);
     forget(removal);
   };
@@ -86,7 +108,7 @@ export async function makeLab<const Name extends string>(options: LabOptions<Nam
     await run('ip', ['-batch', '-'], namespaces.map(name => `netns add ${name}\n`).join(''));
     residents.set(imds, startResident('imds-server.ts', imds));
     for (const namespace of namespaces) {
-      if (namespace === imds) continue;
+      if (namespace === imds || (namespace !== node && options.residents === 'when-asked')) continue;
       // One of them clears up if this process is killed without a chance to.
       residents.set(namespace, startResident('client.ts', namespace, namespace === node ? { LAB_NAMESPACES: namespaces.join(' ') } : {}));
     }
@@ -95,12 +117,13 @@ export async function makeLab<const Name extends string>(options: LabOptions<Nam
     await run('nsenter', [`--net=/run/netns/${node}`, 'sh', '-ec', [...sysctls, 'exec ip -batch -'].join('; ')], wiring.node);
     await Promise.all(wiring.others.map(other => run('ip', ['-n', other.namespace, '-batch', '-'], other.batch)));
     await Promise.all([
-      options.hopLimit === undefined ? undefined : setHopLimit(imds, options.hopLimit),
+      options.hopLimit === undefined ? undefined : setHopLimit(options.hopLimit),
       resident(imds).ask({
         do: 'listen',
         options: {
           addresses: ['169.254.169.254', ...(ipv6 ? ['fd00:ec2::254'] : [])],
-          version1: options.version1 ?? true,
+          port: 80,
+          service: { ...asEc2, version1: options.version1 ?? true },
           instanceId: options.instanceId ?? 'i-0123456789abcdef0',
         },
       }),
@@ -112,8 +135,21 @@ export async function makeLab<const Name extends string>(options: LabOptions<Nam
 
   function resident(namespace: string): Resident {
     const found = residents.get(namespace);
-    if (found === undefined) throw new Error(`no namespace ${namespace} in this lab`);
+    if (found !== undefined) return found;
+    if (!namespaces.includes(namespace)) throw new Error(`no namespace ${namespace} in this lab`);
+    const late = startResident('client.ts', namespace);
+    residents.set(namespace, late);
+    return late;
+  }
+  function server(where: Pod | 'node'): Resident {
+    const namespace = where === 'node' ? node : where.namespace;
+    const found = servers.get(namespace) ?? startResident('imds-server.ts', namespace);
+    servers.set(namespace, found);
     return found;
+  }
+  async function setHopLimit(hops: HopLimit, ...of: readonly Pod[]): Promise<void> {
+    for (const address of of.length === 0 ? [''] : of.flatMap(addressesOf)) limits.set(address, hops);
+    await run('nsenter', [`--net=/run/netns/${imds}`, 'nft', '-f', '-'], hopLimitScript(limits));
   }
   const residentOf = (from: Pod | 'node'): Resident => resident(from === 'node' ? node : from.namespace);
 
@@ -137,7 +173,22 @@ export async function makeLab<const Name extends string>(options: LabOptions<Nam
       return reply.answer;
     },
     openLive: (from, requestOptions = {}) => openLive(residentOf(from), requestOptions),
-    setHopLimit: hops => setHopLimit(imds, hops),
+    setHopLimit,
+    setService: async (service, ...of) => {
+      await resident(imds).ask({ do: 'serve', service, to: of.length === 0 ? [''] : of.flatMap(addressesOf) });
+    },
+    closeService: async () => {
+      await resident(imds).ask({ do: 'close' });
+    },
+    answerAt: async (where, { address, port }, service = {}) => {
+      await server(where).ask({ do: 'listen', options: { addresses: [address], port, service: { ...asEc2, ...service }, instanceId: 'i-00000000000000bad' } });
+    },
+    closeAt: async where => {
+      await server(where).ask({ do: 'close' });
+    },
+    forwardAt: async (where, from, to) => {
+      await server(where).ask({ do: 'forward', from, to });
+    },
     seen: async () => {
       const reply = await resident(imds).ask({ do: 'seen' });
       return 'seen' in reply ? reply.seen : [];
@@ -164,25 +215,4 @@ async function end(started: Started): Promise<void> {
 
 async function run(file: string, args: readonly string[], input: string): Promise<void> {
   await execa(file, args, { input, env: { LC_ALL: 'C' } });
-}
-
-/**
- * The real service limits the TTL of the packets that answer the PUT, and no others; Node cannot set IP_TTL, so rules in
- * the imds namespace do. `@ih,0,32` is the first four bytes of the TCP payload: "PUT " marks the connection, "GET " clears it.
- */
-async function setHopLimit(imds: string, hops: number | 'none'): Promise<void> {
-  const limit = hops === 'none' ? '' : `
-    table inet hop-limit {
-      chain asked {
-        type filter hook input priority mangle
-        tcp dport 80 @ih,0,32 0x50555420 ct mark set 1
-        tcp dport 80 @ih,0,32 0x47455420 ct mark set 0
-      }
-      chain answered {
-        type filter hook output priority mangle
-        meta nfproto ipv4 tcp sport 80 ct mark 1 ip ttl set ${hops}
-        meta nfproto ipv6 tcp sport 80 ct mark 1 ip6 hoplimit set ${hops}
-      }
-    }`;
-  await run('nsenter', [`--net=/run/netns/${imds}`, 'nft', '-f', '-'], `table inet hop-limit\ndelete table inet hop-limit\n${limit}\n`);
 }

@@ -27,22 +27,52 @@ export type ClientOrder =
   | { readonly id: number; readonly do: 'request-live'; readonly live: number; readonly timeoutMs: number }
   | { readonly id: number; readonly do: 'close-live'; readonly live: number };
 
+/**
+ * What becomes of one kind of request: `ok` as IMDS does it, or a status with an empty body, or something that no client
+ * should be waiting for, choking on or believing.
+ */
+export type Behaviour = 'ok' | 'hang' | 'reset' | 'not-http' | 'trickle' | 'endless-headers' | 'endless-body' | number;
+
+export interface Service {
+  readonly token: Behaviour;
+  readonly metadata: Behaviour;
+  /** Does it answer without a token? Only asked where `metadata` is `ok`. */
+  readonly version1: boolean;
+  /** `reset`: as soon as the connection stands, before anything is read. */
+  readonly connection: 'ok' | 'reset';
+}
+
 export interface ServerOptions {
   readonly addresses: readonly string[];
-  readonly version1: boolean;
+  readonly port: number;
+  readonly service: Service;
   readonly instanceId: string;
 }
 
 export type ServerOrder =
   | { readonly id: number; readonly do: 'listen'; readonly options: ServerOptions }
+  /** Nothing listens any more, and connections that stand are reset: the kernel answers. */
+  | { readonly id: number; readonly do: 'close' }
+  /** Changes the service for clients with these addresses; the empty one stands for everybody else, from whom the others differ. */
+  | { readonly id: number; readonly do: 'serve'; readonly service: Partial<Service>; readonly to: readonly string[] }
+  /** Passes connections on, as a proxy does that opens one of its own for each. */
+  | { readonly id: number; readonly do: 'forward'; readonly from: Place; readonly to: Place }
   | { readonly id: number; readonly do: 'seen' };
 
-/** A request that arrived at the server. */
+export interface Place {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A request that arrived at the server. Status 0: it got none. */
 export interface Seen {
   readonly method: string;
   readonly path: string;
   readonly from: string;
   readonly status: number;
+  readonly userAgent: string;
+  /** The TTL that was asked for with a PUT. */
+  readonly ttlSeconds: string;
 }
 
 export type Order = ClientOrder | ServerOrder;

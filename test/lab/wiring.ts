@@ -11,8 +11,9 @@ import { createHash } from 'node:crypto';
 /**
  * `eni`: an ordinary pod. `vlan`: a pod with a branch ENI in strict mode, routed by table 10N through vlan.eth.N.
  * `v6`: a pod of an IPv6 cluster; its IPv4 leaves by a second veth. `macvlan`: an interface that is no veth of the node.
+ * `loose`: a namespace that is connected to nothing; the test does that.
  */
-export type PodKind = 'eni' | 'vlan' | 'v6' | 'macvlan';
+export type PodKind = 'eni' | 'vlan' | 'v6' | 'macvlan' | 'loose';
 
 export interface PodSpec {
   readonly kind: PodKind;
@@ -24,7 +25,7 @@ export interface Pod {
   readonly name: string;
   readonly kind: PodKind;
   readonly namespace: string;
-  /** Empty for a macvlan pod: the node has no end of it. */
+  /** Empty for a macvlan pod and a loose one: the node has no end of it. */
   readonly hostInterface: string;
   /** The second host veth of a `v6` pod, else empty. */
   readonly hostInterface4: string;
@@ -55,9 +56,9 @@ export function layOut(name: string, spec: PodSpec, number: number, namespace: s
     kind: spec.kind,
     namespace,
     // IFNAMSIZ leaves fifteen characters.
-    hostInterface: spec.kind === 'macvlan' ? '' : `${prefix}${hash.slice(0, 11)}`.slice(0, 15),
+    hostInterface: spec.kind === 'macvlan' || spec.kind === 'loose' ? '' : `${prefix}${hash.slice(0, 11)}`.slice(0, 15),
     hostInterface4: spec.kind === 'v6' ? `veth${hash.slice(0, 8)}` : '',
-    address4: { eni: '10.0.1', vlan: '10.0.2', v6: '169.254.172', macvlan: '10.0.0' }[spec.kind] + `.${100 + number}`,
+    address4: { eni: '10.0.1', vlan: '10.0.2', v6: '169.254.172', macvlan: '10.0.0', loose: '172.17.0' }[spec.kind] + `.${100 + number}`,
     address6: spec.kind === 'v6' ? `2001:db8:0:2::${100 + number}` : '',
   };
 }
@@ -162,6 +163,8 @@ function connect(pod: Pod, number: number, site: Site): Ends {
           'route add 169.254.169.254 dev eth0',
         ],
       };
+    case 'loose':
+      return { node: [], imds: [], pod: [] };
   }
 }
 
