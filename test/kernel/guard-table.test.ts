@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { type Lab, type Pod, makeLab } from '../lab/lab.ts';
 import { answersOf, apply, check, dies, expected, families, fates, foreign, guard, guardScript, must, nft, passes, programOf, remove, restore, rules, world } from './guard.ts';
+import { knock, mayMakeUpAddresses } from './knocks.ts';
 
 t.setTimeout(120_000);
 
@@ -99,38 +100,20 @@ t.test('--guard watched leaves the table to the daemon, whatever is there; remov
   t.equal(await rules(lab), '');
 });
 
-/** Knocks at IMDS once from each of many addresses: a connection that is given up as soon as its first packet has left. */
-const KNOCKS = `
-const { connect } = require('node:net');
-const [host, prefix, count] = process.argv.slice(1);
-const address = (n) => prefix.includes(':') ? prefix + n.toString(16) : prefix + (n >> 8) + '.' + (n & 255);
-(async () => {
-  for (let first = 0; first < Number(count); first += 100) {
-    const knocks = Array.from({ length: Math.min(100, count - first) }, (_, n) => connect({ host, port: 80, localAddress: address(first + n) }));
-    for (const knock of knocks) knock.on('error', (error) => { console.error(String(error)); process.exit(1); });
-    await new Promise(setImmediate);
-    for (const knock of knocks) knock.destroy();
-  }
-})();`;
-
 t.test('5,000 made-up source addresses: the sets stay bounded, and a full set opens nothing', async (t) => {
   const lab = await makeNode(t);
   const { six, ordinary } = lab.pods;
-  // Every address of these networks is the pod's own: it may send from any of them.
-  await lab.exec(six.namespace, 'sh', ['-ec', 'echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind; ip route add local 10.99.0.0/16 dev lo; ip route add local 2001:db8:99::/48 dev lo']);
+  await mayMakeUpAddresses(lab, six);
   await lab.exec(lab.imds, 'nft', ['-f', '-'], { stdin: 'table inet seen {\n chain p {\n type filter hook prerouting priority raw\n ip saddr 10.99.0.0/16 counter\n ip6 saddr 2001:db8:99::/48 counter\n }\n}\n' });
   const arrived = async (): Promise<number[]> => [...(await lab.exec(lab.imds, 'nft', ['list', 'table', 'inet', 'seen'])).stdout.matchAll(/counter packets (\d+)/g)].map(([, packets]) => Number(packets));
-  const knock = async (count: number): Promise<void> => {
-    for (const [host, prefix] of [['169.254.169.254', '10.99.'], ['fd00:ec2::254', '2001:db8:99::']] as const) {
-      const { exitCode, stderr } = await lab.exec(six.namespace, process.execPath, ['-e', KNOCKS, host, prefix, String(count)]);
-      t.same({ exitCode, stderr }, { exitCode: 0, stderr: '' });
-    }
+  const knockOnBoth = async (count: number): Promise<void> => {
+    for (const family of families) await knock(lab, six, family, count);
   };
-  await knock(20);
+  await knockOnBoth(20);
   t.same(await arrived(), [20, 20], 'nothing but the table would keep them from IMDS');
 
   await writeTable(lab);
-  await knock(5000);
+  await knockOnBoth(5000);
   t.same(await arrived(), [20, 20], 'and with it none gets there');
   for (const name of ['clients4', 'clients6']) t.equal((await must(lab, 'nft', 'list', 'set', ...table.split(' '), name)).match(/ expires /g)?.length, 4096, `${name} is full, and no fuller`);
   const dropped = [...(await must(lab, 'nft', 'list', 'chain', ...table.split(' '), 'forward')).matchAll(/counter packets (\d+)/g)].map(([, packets]) => Number(packets));

@@ -1,4 +1,4 @@
-import { type Bound, type Family, renderAddress } from 'node-iptables';
+import { type Bound, type Family, formatAddress } from 'node-iptables';
 import type { SetElement, SetState } from 'node-iptables/netlink';
 import { CLIENT_SET } from '../guard-table.ts';
 import type { ClientCounts, InterfaceCount, ProcessCount, SourceCount } from './counts.ts';
@@ -58,7 +58,7 @@ const lastOf = ({ key, packets, startedMsAgo }: Counted): InterfaceCount => ({ i
 const sourceOf = (family: Family, { key, packets, startedMsAgo }: Counted): SourceCount => ({
   family,
   interface: interfaceOf(key),
-  source: renderAddress(family, addressOf(family, key.subarray(NAME_BYTES, NAME_BYTES + ADDRESS_BYTES[family]))),
+  source: formatAddress(family, addressOf(family, key.subarray(NAME_BYTES, NAME_BYTES + ADDRESS_BYTES[family]))),
   packets,
   lastMsAgo: startedMsAgo,
 });

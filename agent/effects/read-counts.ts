@@ -1,0 +1,54 @@
+import { type SetElement, type SetState, listElements, listRules, listSets, listTables, readElements, readSet, readTable } from 'node-iptables/netlink';
+import { ERRNO, KernelError, type NetlinkRequests } from 'node-iptables/kernel';
+import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
+import type { ClientCounts } from '../core/clients/counts.ts';
+import { type CountTable, countsOfTable } from '../core/clients/counts-of-table.ts';
+
+/** What the guard table has counted so far, whoever keeps it. Never throws: what cannot be read is absent, and says why. */
+export function readCounts(requests: NetlinkRequests, attempts = 3): ClientCounts {
+  try {
+    const table = standingTable(requests);
+    return table === undefined ? { state: 'absent', because: `there is no table inet ${GUARD_TABLE}` } : countsOfTable(readTableOf(requests, table));
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    // The table was there a moment ago: somebody writes it anew.
+    if (error.errno === ERRNO.ENOENT && attempts > 1) return readCounts(requests, attempts - 1);
+    return { state: 'absent', because: error.errno === ERRNO.EPERM ? 'not permitted: CAP_NET_ADMIN is needed' : `nf_tables does not answer (${error.message})` };
+  }
+}
+
+/** The one with an owner cannot have been written anew since, and has counted for longer. */
+function standingTable(requests: NetlinkRequests): string | undefined {
+  const there = new Set<string>();
+  list(requests, listTables(), (message) => {
+    const table = readTable(message);
+    if (table?.family === 'inet') there.add(table.name);
+  });
+  return [OWNED_GUARD_TABLE, GUARD_TABLE].find((name) => there.has(name));
+}
+
+function readTableOf(requests: NetlinkRequests, table: string): CountTable {
+  const place = { family: 'inet', table } as const;
+  let rules = 0;
+  // A chain that is not there has no rules: ENOENT is an answer.
+  requests.list(listRules({ ...place, chain: 'forward' }), () => (rules += 1));
+  const states: SetState[] = [];
+  list(requests, listSets(place), (message) => states.push(readSet(message)));
+  return { mode: rules > 0 ? 'enforce' : 'observe', sets: states.map((state) => ({ state, elements: elementsOf(requests, { ...place, set: state.name }) })) };
+}
+
+/** A list that is read while the set grows may tell an element twice. */
+function elementsOf(requests: NetlinkRequests, place: Parameters<typeof listElements>[0]): SetElement[] {
+  const elements = new Map<string, SetElement>();
+  list(requests, listElements(place), (message) => {
+    // What a message holds is gone after the call.
+    for (const element of readElements(message)) elements.set(element.key.toString('latin1'), { ...element, key: Buffer.from(element.key) });
+  });
+  return [...elements.values()];
+}
+
+/** That something changed meanwhile is no failure: a count is of a moment. */
+function list(requests: NetlinkRequests, request: Buffer, visit: Parameters<NetlinkRequests['list']>[1]): void {
+  const failed = requests.list(request, visit);
+  if (typeof failed === 'number') throw new KernelError('nf_tables', failed);
+}
