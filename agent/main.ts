@@ -16,6 +16,7 @@ const DEFAULT_CONFIG = '/etc/imds-guard/config.yaml';
 const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
   apply: async () => (await import('./commands/apply.ts')).apply,
   check: async () => (await import('./commands/check.ts')).check,
+  clients: async () => (await import('./commands/clients.ts')).clients,
   explain: async () => (await import('./commands/explain.ts')).explain,
   rules: async () => (await import('./commands/rules.ts')).rules,
   remove: async () => (await import('./commands/remove.ts')).remove,
@@ -65,6 +66,8 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
       return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d', forWriting: parsed.command === 'apply' }, settings);
     },
     probe: async ({ all }) => (await import('./effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, turn: Date.now() }),
+    observeClients: async () => (await import('./effects/observe-clients.ts')).ClientsObserver.open(),
+    untilEnd,
     daemonRuns: async () => (await import('./effects/running-daemon.ts')).runningDaemon(),
     daemon: { self: [process.execPath, ...process.argv.slice(1, 2)], env, reload: readSettings, onSignal },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),
@@ -85,6 +88,14 @@ function onSignal(stop: () => void, reload: () => void): void {
     });
   }
   process.on('SIGHUP', reload);
+}
+
+/** A terminal that is closed is an end too, and so is a reader that has had enough. */
+function untilEnd(): AbortSignal {
+  const ending = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => ending.abort());
+  process.stdout.on('error', () => ending.abort());
+  return ending.signal;
 }
 
 async function makeFirewall(settings: Settings, env: Readonly<Record<string, string | undefined>>): Promise<Firewall> {

@@ -3,6 +3,7 @@ import { LOG_LEVELS, type Settings } from '../core/settings.ts';
 export const COMMANDS = {
   apply: 'Put the rules in place that keep pods from IMDS, and prove that they do',
   check: 'Say whether every packet from a pod to IMDS dies: exit 0 blocked, 1 open, 2 unknown',
+  clients: 'Say which pods use IMDS, and whether it is safe to block: exit 0 told, 2 nothing is counted',
   explain: "Show a packet's path, chain by chain, and the rule that decides",
   rules: 'Print the rules as input for iptables-restore --noflush',
   probe: 'Try IMDS from the networks of pods with real packets: exit 0 blocked, 1 open, 2 unknown',
@@ -26,8 +27,8 @@ const JUDGING: readonly CommandName[] = ['check', 'explain'];
 
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
-  config: { type: 'string', describe: 'YAML or JSON file with settings, - for standard input [default: /etc/imds-guard/config.yaml, where there is one]', on: PATTERNED },
-  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: EVERY },
+  config: { type: 'string', describe: 'YAML or JSON file with settings, - for standard input [default: /etc/imds-guard/config.yaml, where there is one]', on: [...PATTERNED, 'clients'] },
+  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: [...EVERY, 'clients'] },
   interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: PATTERNED, setting: 'interfaces' },
   'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: PATTERNED, setting: 'branchInterfaces' },
   discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: PATTERNED, setting: 'discover' },
@@ -46,6 +47,7 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   'probe-interval': { type: 'number', describe: 'send them about every so many seconds', on: ['watch'], setting: 'probeSeconds' },
   resync: { type: 'number', describe: 'look at least every so many seconds', on: ['watch'], setting: 'resyncSeconds' },
   'log-level': { type: 'string', describe: 'how much to log', choices: LOG_LEVELS, on: ['watch'], setting: 'logLevel' },
+  watch: { type: 'boolean', describe: 'print again whenever something has changed, until told to stop', on: ['clients'] },
   all: { type: 'boolean', describe: "try every pod's network, not some of each kind", on: ['probe'] },
   'dry-run': { type: 'boolean', describe: 'print what would be done and do nothing', on: ['apply', 'remove'] },
   from: { type: 'strings', describe: 'judge a saved ruleset, not this node (repeatable): iptables-save, ip6tables-save, nft -j', on: JUDGING },
@@ -69,6 +71,10 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
     ['$0 check', 'judge this node'],
     ['$0 check --output npd', 'one line for node-problem-detector'],
     ['iptables-save > dump && $0 check --from dump --output json', 'judge a dump from a ticket'],
+  ],
+  clients: [
+    ['$0 clients', 'who asked for IMDS since counting began'],
+    ['$0 clients --watch --output json', 'one object a line, whenever something has changed'],
   ],
   explain: [
     ['$0 explain --target eni+', 'the path of a packet from an ordinary pod'],

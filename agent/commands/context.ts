@@ -4,6 +4,7 @@ import type { FileHints } from '../core/from-files.ts';
 import type { Observed } from '../core/observed.ts';
 import type { ProbeReport } from '../core/probe/report.ts';
 import type { Settings } from '../core/settings.ts';
+import type { ClientsObserver } from '../effects/observe-clients.ts';
 import type { Daemon } from '../watch/run.ts';
 
 /** What a command is given: its settings, and the few ways it has to the world. */
@@ -17,6 +18,10 @@ export interface Context {
   readonly observe: () => Promise<Observed>;
   /** Sends packets to IMDS from networks of pods. What could not be tried is in the answer. */
   readonly probe: (options: { readonly all: boolean }) => Promise<ProbeReport>;
+  /** Looks who uses IMDS, as often as it is asked; what could not be looked at is in the answer. */
+  readonly observeClients: () => Promise<Pick<ClientsObserver, 'look' | 'close'>>;
+  /** Aborts when the program is told to stop, and when nobody reads what it prints any more. */
+  readonly untilEnd: () => AbortSignal;
   /** The `imds-guard watch` that runs on this node; undefined where there is none, as far as can be told. */
   readonly daemonRuns: () => Promise<{ readonly pid: number | undefined } | undefined>;
   /** What a command that goes on running has besides. */

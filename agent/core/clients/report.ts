@@ -1,5 +1,5 @@
 import type { PodIdentity } from '../probe/report.ts';
-import type { PodNetwork, PodNetworks } from '../probe/pod-network.ts';
+import { LEFT_OVER, type PodNetwork, type PodNetworks } from '../probe/pod-network.ts';
 import type { ClientCounts, InterfaceCount } from './counts.ts';
 import type { PodNames } from './identity.ts';
 import { ANY_CLIENT, addOnOf } from './known-add-ons.ts';
@@ -70,9 +70,12 @@ export function clientsReport(seen: ClientsSeen): ClientsReport {
     clients: clients.sort(byName),
     nodeClients: node,
     uncounted: networks.networks.filter(({ strangers }) => strangers.length > 0).map(({ pods, path, strangers }) => ({ pods, network: path, interfaces: strangers.map(({ name, kind }) => `${name} is a ${kind}`) })),
-    remarks: [...remarksOf(counts), ...(cgroups.outOfSight === undefined || counted.processes.length === 0 ? [] : [`which processes of the node were counted cannot be told: ${cgroups.outOfSight}`])],
+    remarks: [...remarksOf(counts), ...skippedRemark(networks), ...(cgroups.outOfSight === undefined || counted.processes.length === 0 ? [] : [`which processes of the node were counted cannot be told: ${cgroups.outOfSight}`])],
   };
 }
+
+/** What a report says, apart from when: two reports of nothing new have the same. */
+export const changesOf = (report: ClientsReport): string => JSON.stringify(report, (name, value: unknown) => (name === 'firstSeen' || name === 'lastSeen' || name === 'conclusion' ? undefined : value)) + report.conclusion.answer;
 
 type Counted = Extract<ClientCounts, { readonly state: 'counted' }>;
 const NOTHING: Counted = { state: 'counted', mode: 'observe', seesPayload: false, interfaces: [], sources: [], puts: [], gets: [], probes: [], processes: [], full: [] };
@@ -147,6 +150,11 @@ function remarksOf(counts: ClientCounts): string[] {
   if (full.length > 0) remarks.push(`full, so somebody may be missing there: ${full.join(', ')}${mostSources(sources)}`);
   if (probes.length > 0) remarks.push(`${sum(probes)} connections from the ports of our own probes are not counted, by ${probes.map((count) => count.interface).sort().join(', ')}`);
   return remarks;
+}
+
+function skippedRemark({ skipped }: PodNetworks): string[] {
+  const closed = skipped.filter(({ because }) => because !== LEFT_OVER);
+  return closed.length === 0 ? [] : [`${closed.length} network namespaces could not be looked into, so whose they are is told by interface alone: ${closed[0]!.path}: ${closed[0]!.because}`];
 }
 
 /** A pod that invents addresses fills the set of addresses: it is named, for nobody else has thousands. */

@@ -12,7 +12,7 @@ const OBSERVE = 'imds-guard watch --mode observe (or once: imds-guard apply --mo
 
 /** `yes` only where everybody who could have asked was watched for a day, and nobody did. Doubt never adds up to yes. */
 export function conclude(counts: ClientCounts, clients: readonly Client[], countedMs: number | undefined): Conclusion {
-  if (counts.state === 'absent') return { question: 'safe-to-block', answer: 'unknown', because: `nothing is counted: ${counts.because}`, todo: OBSERVE };
+  if (counts.state === 'absent') return { question: 'safe-to-block', answer: 'unknown', because: `nothing is counted: ${counts.because}`, todo: counts.because.startsWith('not permitted') ? 'run this as root of the node' : OBSERVE };
   const who = `${clients.length} ${clients.length === 1 ? 'client' : 'clients'}`;
   if (counts.mode === 'enforce') {
     return clients.length === 0
