@@ -20,12 +20,13 @@ export function conclude(counts: ClientCounts, clients: readonly Client[], count
       : { question: 'who-is-refused', answer: 'somebody', because: `${who} asked for IMDS` };
   }
   const question = 'safe-to-block';
-  if (clients.length > 0) return { question, answer: 'no', because: `${who} used IMDS${countedMs === undefined ? '' : ` within ${hours(countedMs)}`}`, todo: 'give each of them what it needs, as said beside it, and wait until it asks no more' };
-  if (!counts.seesPayload) return { question, answer: 'unknown', because: 'only new connections could be counted: one that is kept open would not have been seen' };
+  if (clients.length > 0) return { question, answer: 'no', because: `${who} used IMDS${countedMs === undefined ? '' : ` within the last ${hours(countedMs)}`}`, todo: 'give each of them what it needs, as said beside it, and wait until it asks no more' };
+  if (!counts.seesPayload) return { question, answer: 'unknown', because: 'nobody asked, but only new connections could be counted: one that is kept open would not have been seen' };
   if (counts.full.length > 0) return { question, answer: 'unknown', because: 'not all could be counted' };
   if (countedMs === undefined) return { question, answer: 'unknown', because: 'nobody asked, and for how long has been counted cannot be told', todo: 'imds-guard watch --mode observe, and wait a day' };
   if (countedMs < ENOUGH_MS) return { question, answer: 'unknown', because: `nobody asked, but counting has gone on for ${hours(countedMs)} only`, todo: 'wait until it has gone on for a day' };
-  return { question, answer: 'yes', because: `nobody asked for ${hours(countedMs)}` };
+  return { question, answer: 'yes', because: `nobody asked within the last ${hours(countedMs)}` };
 }
 
-const hours = (ms: number): string => (ms < 3_600_000 ? `${Math.floor(ms / 60_000)} min` : `${Math.floor(ms / 3_600_000)} h`);
+/** Rounded down, but for the first minute. */
+const hours = (ms: number): string => (ms < 3_600_000 ? `${Math.max(1, Math.floor(ms / 60_000))} min` : `${Math.floor(ms / 3_600_000)} h`);

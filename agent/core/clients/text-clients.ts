@@ -17,7 +17,7 @@ function clientLines(clients: readonly Client[]): string[] {
   const [head, ...rows] = table([['POD', 'VERSION', '>CONNECTIONS', '>PUTS', '>GETS', 'LAST SEEN', 'FROM'], ...clients.map(clientRow)]);
   const lines = clients.flatMap((client, at) => [rows[at]!, ...detailLines(client).map((line) => `  ${line}`)]);
   const others = clients.some(({ advice }) => advice !== undefined && advice.what === undefined);
-  return [head!, ...lines, ...(others ? [`for a pod without advice: ${ANY_CLIENT}`] : [])];
+  return [head!, ...lines, ...(others ? [`for any other pod: ${ANY_CLIENT}`] : [])];
 }
 
 const clientRow = ({ pods, present, interfaces, version, doubt, attempts, puts, gets, lastSeen, sources, moreSources }: Client): string[] => [
