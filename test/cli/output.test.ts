@@ -18,7 +18,8 @@ t.test('the report as JSON', async (t) => {
     const report = check([file]);
     t.match(report, { answer, targets: Array, collateral: Array, assumed: Array });
     t.ok(Object.hasOwn(REASONS, report.reason), report.reason);
-    t.same(Object.keys(report).sort(), ['answer', 'assumed', 'collateral', ...(answer === 'blocked' ? ['path'] : []), 'reason', 'targets']);
+    t.same(Object.keys(report).sort(), ['answer', 'assumed', 'basis', 'collateral', 'installed', 'message', 'observed', ...(answer === 'blocked' ? ['path'] : []), 'reason', 'targets']);
+    t.match(report, { installed: { answer, reason: report.reason }, basis: answer === 'unknown' ? [] : ['rules'], observed: { state: 'not-tried', because: /files/ } }, 'from files: the rules alone');
     for (const target of report.targets) {
       t.match(target, { name: /^\S+ ipv[46]$/, family: /^ipv[46]$/, interface: String, answer: /^(blocked|open|unknown)$/, established: /^(blocked|open|unknown)$/ });
       t.equal(REASONS[target.reason].answer, target.answer, 'the reason is one of that answer');

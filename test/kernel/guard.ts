@@ -39,7 +39,8 @@ export interface Said<Value> extends Execed {
 /** Words that come before the program, to run it as somebody else or among other mounts. */
 export type Before = readonly string[];
 
-export const check = (lab: Node, args: readonly string[] = [], before: Before = []): Promise<Said<Report>> => json(lab, ['check', ...args], before);
+/** By the rules alone: what packets do, tests ask themselves. test/probe has check with packets. */
+export const check = (lab: Node, args: readonly string[] = [], before: Before = []): Promise<Said<Report>> => json(lab, ['check', '--no-probe', ...args], before);
 export const apply = (lab: Node, args: readonly string[] = [], before: Before = []): Promise<Said<Applied>> => json(lab, ['apply', ...args], before);
 export const remove = (lab: Node, args: readonly string[] = [], before: Before = []): Promise<Said<Removed>> => json(lab, ['remove', ...args], before);
 

@@ -1,5 +1,7 @@
 import type { WatchStatus } from '../../agent/core/watch-status.ts';
 
+const DROPPED = { class: 'dropped', because: 'it went no further', connected: false } as const;
+
 /** A daemon that has just proved its node blocked, and some of its days. */
 export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   version: '1.2.3',
@@ -11,7 +13,10 @@ export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   reason: 'EveryPacketDropped',
   message: 'every packet of every pod to IMDS is dropped',
   basis: ['rules'],
-  observed: { state: 'not-tried', because: 'none were sent yet' },
+  observed: {
+    state: 'tried', answer: 'blocked', reason: 'EveryProbeDied', message: '', control: [], hopLimit: { ipv4: 1 }, skipped: [], uncovered: [], found: 1, tookMs: 900,
+    networks: [{ pods: [], networkNamespace: '/run/netns/a', family: 'ipv4', interfaces: ['eni1'], kind: 'eni+', class: 'dropped', v1: DROPPED, v2: DROPPED, reached: false }],
+  },
   checkedAt: '2026-11-22T21:00:00.000Z',
   provedBlocked: true,
   guard: { state: 'owned-persistent', droppedPackets: { ipv4: 17, ipv6: 0 } },
@@ -22,7 +27,7 @@ export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   overwrites: [],
   counts: {
     checks: { blocked: 40, open: 2, unknown: 1, failed: 0 },
-    probes: {},
+    probes: { blocked: 3 },
     overwritesByCulprit: { 'calico-node': 3 },
     repairs: { bounds: [0.01, 0.1, 1], cumulative: [1, 2, 2, 3], sumSeconds: 4.5 },
     errors: {},

@@ -6,7 +6,11 @@ import { podText } from './summary.ts';
 
 /** For a person: a line a network, why below it, the answer last. */
 export function probeText(report: ProbeReport): string {
-  const lines = [...report.control, ...report.networks].flatMap(networkLines);
+  const all = [...report.control, ...report.networks];
+  // Most nodes have one family: that the other goes nowhere is one line, unless it is all that there is.
+  const told = all.filter((one) => one.class !== 'no-route' || all.every(({ networkNamespace, class: kind }) => networkNamespace !== one.networkNamespace || kind === 'no-route'));
+  const lines = told.flatMap(networkLines);
+  for (const [family, some] of Map.groupBy(all.filter((one) => !told.includes(one)), (one) => one.family)) lines.push(`no route to IMDS over ${family}: ${some.length} of ${all.filter((one) => one.family === family).length}, nothing was sent`);
   if (report.found > new Set(report.networks.map(({ networkNamespace }) => networkNamespace)).size) lines.push(`some of each kind; ${report.found} pod networks were found (--all tries every one)`);
   const hopLimits = Object.entries(report.hopLimit).map(([family, hops]) => `${hops} (${family})`);
   if (hopLimits.length > 0) lines.push(`hop limit of tokens on the wire: ${hopLimits.join(', ')}`);
