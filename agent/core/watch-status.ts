@@ -26,7 +26,7 @@ export interface WatchStatus {
   readonly observed: Observation;
   /** When the answer was last proved by a look; undefined before the first. */
   readonly checkedAt?: string;
-  /** Whether `blocked` has been proved since this instance started. */
+  /** Whether `blocked` has been proved since this instance started, and since its mode was another. */
   readonly provedBlocked: boolean;
   readonly guard: GuardStatus;
   readonly events: EventStatus;

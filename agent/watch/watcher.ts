@@ -49,6 +49,7 @@ export class Watcher {
   private safety: { cancel(): void } | undefined;
   /** Rules of ours that somebody deleted while the running look goes on. */
   private lossesMet = 0;
+  private lookedIn: Settings['mode'] | undefined;
   private putOff = 0;
 
   constructor(needs: WatchNeeds, settings: Settings, ownPorts: ReadonlySet<number>, known: Known) {
@@ -83,7 +84,7 @@ export class Watcher {
     this.known.leader = leader;
     this.needs.log('info', role === 'watching' ? 'watching' : 'standing by: another instance watches', { leader });
     if (role === 'watching') this.repairs.keepGuard(this.settings);
-    this.sayMode();
+    if (this.settings.mode === 'observe') this.sayMode();
     this.safety ??= this.checkLater();
     const generation = attempt(() => this.needs.rules?.generation());
     if (generation !== undefined) this.known.events.generation ??= generation;
@@ -94,7 +95,7 @@ export class Watcher {
   replaceSettings(settings: Settings): void {
     const { mode } = this.settings;
     this.known.settings = settings;
-    if (settings.mode !== mode) this.sayMode();
+    if (settings.mode !== mode) this.changeMode();
     this.reader.outlook = outlookOf(settings, undefined, this.backend);
     this.reader.guardTables = guardTablesOf(settings);
     this.repairs.forgetMissing();
@@ -105,7 +106,14 @@ export class Watcher {
 
   private sayMode(): void {
     if (this.settings.mode === 'observe') this.needs.log('warn', 'mode observe: nothing is blocked, who asks for IMDS is only counted', {});
-    else if (this.known.report) this.needs.log('info', 'mode enforce: pods are kept from IMDS', {});
+    else this.needs.log('info', 'mode enforce: pods are kept from IMDS', {});
+  }
+
+  /** What was proved was true of the other mode: until the next look ends nobody knows. */
+  private changeMode(): void {
+    this.sayMode();
+    this.known.report = undefined;
+    this.known.provedBlocked = false;
   }
 
   onNetfilter(datagram: Buffer): void {
@@ -249,6 +257,7 @@ export class Watcher {
 
   private async look(signal: AbortSignal): Promise<Look> {
     this.baseline?.forget();
+    this.lookedIn = this.settings.mode;
     this.lossesMet = 0;
     this.met = { chains: new Set(), structure: false };
     this.reader.outlook = { ...this.reader.outlook, path: undefined, pathTables: undefined };
@@ -273,6 +282,8 @@ export class Watcher {
     const { clock, log } = this.needs;
     const { met } = this;
     this.met = undefined;
+    // The next look is due already.
+    if (this.lookedIn !== this.settings.mode) return true;
     if (!look.ok) {
       this.known.failure = look.because;
       this.told = undefined;

@@ -122,3 +122,61 @@ t.test('switched off: nothing is written, and that is the reason', async (t) => 
   await nft(['flush', 'ruleset']);
   keeper.close();
 });
+
+/** A kernel that does not know what looks into packets: any batch that does is refused where it says so, and as a whole. */
+function olderKernel(requests: NetlinkRequests, refuses: string): { readonly batches: number[]; readonly requests: ConstructorParameters<typeof GuardKeeper>[0] } {
+  const batches: number[] = [];
+  const ask: NetlinkRequests['ask'] = (...messages) => {
+    const at = messages.findIndex((message) => message.includes(refuses));
+    batches.push(at);
+    // The first and the last message of a batch have no result.
+    return at < 0 ? requests.ask(...messages) : { messages: [], results: messages.slice(1, -1).map((_, place) => (place === at - 1 ? 95 : 0)) };
+  };
+  return { batches, requests: { ask, list: (...args) => requests.list(...args), close: () => requests.close(), fd: requests.fd, port: requests.port } };
+}
+
+for (const [what, refuses] of [['@ih', 'PUT '], ['socket cgroupv2', 'socket\0']] as const) {
+  await t.test(`a kernel that does not know ${what}: it counts what it can, drops all the same, and is not asked again`, async (t) => {
+    for (const forms of [undefined, ['owned', 'plain'], ['plain']] as const) {
+      await flush();
+      const { batches, requests } = olderKernel(await NetlinkRequests.open(12), refuses);
+      const keeper = new GuardKeeper(requests, forms);
+      const state = forms?.[0] ?? newest;
+      t.same(keeper.keep(DEFAULT_SETTINGS), { state });
+      t.ok(keeper.stands());
+      t.equal(batches.filter((at) => at >= 0).length, 1);
+      const text = await listing(state === 'owned' ? OWNED_GUARD_TABLE : GUARD_TABLE);
+      t.notMatch(text, /@ih|cgroup|puts/);
+      t.equal(text.match(/counter packets \d+ bytes \d+ drop/g)?.length, 2);
+      t.match(text, /add @interfaces/);
+      t.same(keeper.keep({ ...DEFAULT_SETTINGS, mode: 'observe' }), { state });
+      t.equal(batches.filter((at) => at >= 0).length, 1, 'what was refused is not tried again');
+      if (state !== 'owned') t.equal(bare(await listing(GUARD_TABLE)), await simple('observe'), 'and it is what nft would write');
+      keeper.close();
+      await nft(['delete', 'table', 'inet', GUARD_TABLE]);
+    }
+  });
+}
+async function simple(act: 'observe' | 'drop'): Promise<string> {
+  const before = `${GUARD_TABLE}-by-nft`;
+  await nft(['-f', '-'], guardScript(act, false, 'simple').replace(`inet ${GUARD_TABLE} `, `inet ${before} `));
+  const text = (await listing(before)).replace(before, GUARD_TABLE);
+  await nft(['delete', 'table', 'inet', before]);
+  return text;
+}
+
+t.test('a table that only counts: its loss is seen, and it drops nothing that could be told', async (t) => {
+  await flush();
+  const keeper = await keeperOf(['plain']);
+  const observing = { ...DEFAULT_SETTINGS, mode: 'observe' } as const;
+  t.same(keeper.keep(observing), { state: 'plain' });
+  t.ok(keeper.stands());
+  t.same(keeper.read(), { state: 'plain' });
+  await nft([`flush chain inet ${GUARD_TABLE} count`]);
+  t.notOk(keeper.stands());
+  t.same(keeper.keep(observing), { state: 'plain' });
+  t.ok(keeper.stands());
+  await nft(['flush', 'ruleset']);
+  t.notOk(keeper.stands());
+  keeper.close();
+});
