@@ -33,7 +33,8 @@ function judged(control: readonly NetworkProbe[], networks: readonly NetworkProb
   if (refused) return say('unknown', refused.class === 'hop-limit' ? 'OnlyHopLimit' : 'OnlyImdsRefuses', `${networkName(refused)}: ${decisive(refused)}`);
   const families = answeringFamilies(control);
   if (families.length === 0) return say('unknown', 'ControlFailed', control.map(({ family, ...one }) => `${family}: ${decisive(one)}`).join('; '));
-  const counted = networks.filter(({ family }) => families.includes(family));
+  // Where IMDS is, it is there over IPv4; over IPv6 only where somebody switched it on, which the control tells.
+  const counted = networks.filter(({ family }) => family === 'ipv4' || families.includes(family));
   const doubtful = counted.find((one) => one.class === 'inconclusive');
   if (doubtful) return say('unknown', 'ProbeInconclusive', `${networkName(doubtful)}: ${decisive(doubtful)}`);
   if (!counted.some(isKeptOut)) return say('unknown', 'ProbeInconclusive', 'no pod that was tried has a route to IMDS');
