@@ -107,6 +107,10 @@ export interface Scene {
 
 /** Makes a lab ready for all of these. */
 export async function setScene(lab: Lab, other: Pod): Promise<Scene> {
+  // Linux sends a client six ICMP errors and then one a second. A connection whose answers are dropped is half open for a minute,
+  // and one from the same port would be answered as if it were that one. Neither is what is asked here.
+  await must(lab.exec(lab.node, 'sysctl', ['-w', 'net.ipv4.icmp_ratelimit=0', 'net.ipv6.icmp.ratelimit=0']));
+  await must(lab.exec(lab.imds, 'sysctl', ['-w', 'net.ipv4.tcp_synack_retries=0']));
   for (const [address, imds] of [['10.0.0.10', '169.254.169.254'], ['2001:db8:0:1::10', 'fd00:ec2::254']] as const) {
     await lab.answerAt('node', { address, port: MOCK_PORT });
     await lab.forwardAt('node', { address, port: FORWARDER_PORT }, { address: imds, port: 80 });
