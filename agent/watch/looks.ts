@@ -6,11 +6,14 @@ export interface LooksOptions {
   readonly clock: Clock;
   readonly resyncMs: () => number;
   readonly look: (signal: AbortSignal) => Promise<Look>;
+  /** A change was told. */
+  readonly told: () => void;
   /**
    * @param sinceMs when the first change was told that led to the look
+   * @param changed whether one did; otherwise it was time for it
    * @returns whether all is as it should be; if not, the next look comes soon although nothing changes
    */
-  readonly done: (look: Look, sinceMs: number) => boolean;
+  readonly done: (look: Look, sinceMs: number, changed: boolean) => boolean;
 }
 
 /** One look at a time, and when the next is due. */
@@ -32,6 +35,7 @@ export class Looks {
   }
 
   want(urgency: Urgency): void {
+    this.options.told();
     this.dirty = dirtied(this.dirty, urgency, this.options.clock.now());
     this.unseenSinceMs ??= this.options.clock.now();
     this.schedule();
@@ -73,6 +77,7 @@ export class Looks {
 
   private async run(): Promise<void> {
     const startedMs = this.options.clock.now();
+    const changed = this.dirty !== undefined;
     const sinceMs = this.dirty?.sinceMs ?? startedMs;
     this.running = { abort: new AbortController(), startedMs };
     this.dirty = undefined;
@@ -82,7 +87,7 @@ export class Looks {
     this.lastTookMs = this.lastEndMs - startedMs;
     if (this.stopped) return;
     if (look.ok) this.unseenSinceMs = (this.dirty as Cadence['dirty'])?.sinceMs;
-    this.failures = this.options.done(look, sinceMs) ? 0 : this.failures + 1;
+    this.failures = this.options.done(look, sinceMs, changed) ? 0 : this.failures + 1;
     this.schedule();
   }
 }

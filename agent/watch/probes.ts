@@ -46,6 +46,11 @@ export class Probes {
     this.schedule();
   }
 
+  /** The same while a look is still to come: packets that are under way meet the old or the new, and nobody knows which. */
+  overtaken(): void {
+    if (this.running) this.changedMs ??= this.options.clock.now();
+  }
+
   /** What packets did since the last change. */
   observed(): Observation {
     if (!this.options.isOn()) return { state: 'not-tried', because: 'switched off, or left to the instance that watches' };

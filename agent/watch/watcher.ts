@@ -3,7 +3,7 @@ import { type LinkEvent, type Message, type NftEvent, messagesOf, readLinkEvent,
 import type { LegacyTable } from '../effects/legacy-poll.ts';
 import { GUARD_TABLE, OWNED_GUARD_TABLE } from '../core/guard-table.ts';
 import { needsReclaim } from '../core/plan.ts';
-import { wantsEvery } from '../core/probe/join.ts';
+import { claimOf, wantsEvery } from '../core/probe/join.ts';
 import type { Answer } from '../core/reasons.ts';
 import { Ledger } from '../core/watch/ledger.ts';
 import { LinkTable } from '../core/watch/link-table.ts';
@@ -44,8 +44,6 @@ export class Watcher {
   private readonly probes: Probes;
   /** The answer that was told last. */
   private told: Answer | undefined;
-  /** How many changes that matter there had been when packets were last told of one. */
-  private relevantTold = -1;
   private safety: { cancel(): void } | undefined;
   /** Rules of ours that somebody deleted while the running look goes on. */
   private lossesMet = 0;
@@ -64,7 +62,8 @@ export class Watcher {
       clock: needs.clock,
       resyncMs: () => (this.known.events.state === 'subscribed' ? this.settings.resyncSeconds : Math.min(30, this.settings.resyncSeconds)) * 1000,
       look: (signal) => this.look(signal),
-      done: (look, sinceMs) => this.looked(look, sinceMs),
+      told: () => this.probes.overtaken(),
+      done: (look, sinceMs, changed) => this.looked(look, sinceMs, changed),
     });
     this.probes = new Probes({
       clock: needs.clock,
@@ -278,7 +277,7 @@ export class Watcher {
   }
 
   /** @returns whether all is as it should be */
-  private looked(look: Look, sinceMs: number): boolean {
+  private looked(look: Look, sinceMs: number, changed: boolean): boolean {
     const { clock, log } = this.needs;
     const { met } = this;
     this.met = undefined;
@@ -293,12 +292,14 @@ export class Watcher {
       return false;
     }
     const { report, steps, problems, left, unread } = look;
+    const isNews = this.known.report === undefined || claimOf(report) !== claimOf(this.known.report);
     this.known.failure = undefined;
     this.known.report = report;
     this.known.checkedAtMs = clock.now();
     this.known.provedBlocked ||= report.answer === 'blocked';
     this.ledger.checked(report.answer);
-    this.toldProbes();
+    // What happened without an event (a link inside a pod's namespace) is known by what the look found.
+    if (changed || isNews) this.probes.changed();
     this.tell();
     for (const problem of problems) {
       this.ledger.failed('write');
@@ -327,14 +328,6 @@ export class Watcher {
     this.told = answer;
     this.known.provedBlocked ||= answer === 'blocked';
     this.needs.log(answer === 'blocked' ? 'info' : 'warn', `pods and IMDS: ${answer}`, { reason, ...(basis.includes('packets') ? { basis } : {}), ...(message === '' ? {} : { message }) });
-  }
-
-  /** A look that found nothing new is no reason to send packets. */
-  private toldProbes(): void {
-    const { relevant } = this.known.events;
-    if (relevant === this.relevantTold) return;
-    this.relevantTold = relevant;
-    this.probes.changed();
   }
 
   private onlySuspect(): Culprit {

@@ -63,6 +63,10 @@ function rulesDoNotTell(report: Report, tried: Tried, alone: Judged): Judged {
 export const wantsEvery = (report: Report, observed: Observation): boolean =>
   report.answer === 'unknown' && SETTLED_BY_PACKETS.has(report.reason) && observed.state === 'tried' && observed.answer === 'blocked' && isSample(observed);
 
+/** What packets may settle or refute: one that is another is about another node than the one that they met. */
+export const claimOf = ({ answer, reason, targets }: Report): string =>
+  JSON.stringify([answer, reason, targets.map((target) => [target.name, target.answer, target.reason, target.answer === 'unknown' ? target.doubts.map(({ why }) => why) : []])]);
+
 const networksOf = ({ networks }: Tried): number => new Set(networks.map(({ networkNamespace }) => networkNamespace)).size;
 const isSample = (tried: Tried): boolean => networksOf(tried) < tried.found;
 

@@ -12,7 +12,7 @@ export const open: Report = { ...blocked, answer: 'open', reason: 'PacketPasses'
 export const look = (report: Report, problems: readonly string[] = [], steps: readonly Step[] = [], dryRun = false): Look => ({ ok: true, report, steps, dryRun, problems, left: dryRun ? steps : [], backend: 'nft', unread: [] });
 
 /** A world of its own for a watcher: time moves when it is told to, and a look ends when it is told what it saw. */
-export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
+export function makeWorld(settings: Settings = DEFAULT_SETTINGS, probe?: WatchNeeds['probe']) {
   let now = 1000;
   /** What people's clocks show beside: somebody may set them. */
   let wallOffset = 0;
@@ -54,7 +54,7 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS) {
       },
     },
     rules: undefined,
-    probe: undefined,
+    probe,
     leaderFails: () => void (leader.fails = true),
     culprit: (name, pid) => ({ name, pid }),
   };
