@@ -98,7 +98,10 @@ t.test('the hop limit is told by the TTL of the answer that came as far as the n
   t.match(limited, { class: 'hop-limit', v1: { class: 'v1-off' }, v2: { class: 'hop-limit', connected: true }, hops: 1, tokenTtl: 1, reached: true });
   t.equal(classOf(held, pod, ground(connected)), 'v1-off v1-off inconclusive', 'no answer came at all: a hang is no hop limit');
   t.equal(classOf(held, pod, ground([...connected, answer(64)])), 'v1-off v1-off inconclusive', 'a TTL that would have done');
-  t.equal(classOf(held, pod, ground([...connected, answer(2), { ...answer(1), at: ENI, out: true }])), 'hop-limit v1-off hop-limit', 'handed on with TTL 1 to a network inside the pod');
+  const handedOn = [answer(2), { ...answer(1), at: ENI, out: true }];
+  const routed = onBoth((port) => comes(port, { ttl: 63 }), (port) => leaves(port, { ttl: 62 }), returns);
+  t.match(classify(held, pod, ground([...routed, ...handedOn])), { class: 'hop-limit', hops: 2 }, 'handed on with TTL 1 to a network inside the pod');
+  t.equal(classOf(held, pod, ground([...connected, ...handedOn])), 'v1-off v1-off inconclusive', 'handed on with TTL 1 to the pod, which is near enough');
   t.equal(classOf(held, pod, ground([...connected, answer(3), { ...answer(2), at: ENI, out: true }])), 'v1-off v1-off inconclusive', 'it was handed to the pod');
 });
 

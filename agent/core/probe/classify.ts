@@ -87,7 +87,7 @@ function unanswered(code: string | undefined, seen: Sighting | undefined, networ
   const handed = code === undefined && !network.isNode ? seen.answers.filter((answer) => answer.outgoing && ground.inside.has(answer.interfaceIndex)) : [];
   if (handed.length > 0) return inconclusive(`the answer was handed to the pod by ${names(handed.map((answer) => answer.interfaceIndex), ground)}, which did not take it: a firewall of its own`);
   // By a card of its own: what comes for it meets no rule of the node either.
-  if (network.strangers.length > 0 && !seen.cameFrom.some((index) => network.hostInterfaces.has(index))) return inconclusive(`${what}, and what goes by an interface of its own is not for this node to drop`);
+  if (network.strangers.length > 0 && !seen.cameFrom.some((index) => ground.inside.has(index))) return inconclusive(`${what}, and what goes by an interface of its own is not for this node to drop`);
   const left = leftBy(seen, ground);
   if (left.length > 0) {
     const back = seen.answers.filter((answer) => !answer.outgoing && !ground.inside.has(answer.interfaceIndex));
@@ -119,9 +119,9 @@ function silent(seen: Sighting | undefined, ground: Ground): Exchange {
   const ttl = Math.min(...arrived.map((answer) => answer.ttl));
   const delivered = dataOf(seen).filter((answer) => answer.outgoing && ground.inside.has(answer.interfaceIndex));
   const hops = hopsOf(seen) ?? 1;
-  if (delivered.length === 0 && ttl <= hops) return { class: 'hop-limit', connected: true, because: `the answer came to the node with TTL ${ttl}, and the pod is ${hops} ${hops === 1 ? 'hop' : 'hops'} away` };
+  if (delivered.length === 0 && ttl <= 1) return { class: 'hop-limit', connected: true, because: `the answer came to the node with TTL ${ttl}, and the pod is ${hopsText(hops)} away` };
   // A network inside the pod's (docker in docker): the last hop is one that the node does not see.
-  if (delivered.length > 0 && Math.min(...delivered.map((answer) => answer.ttl)) <= 1) return { class: 'hop-limit', connected: true, because: `the answer came to the node with TTL ${ttl} and was handed on with 1: it ends before it is there` };
+  if (delivered.length > 0 && Math.min(...delivered.map((answer) => answer.ttl)) < hops) return { class: 'hop-limit', connected: true, because: `the answer came to the node with TTL ${ttl}, and the pod is ${hopsText(hops)} away: it ends in the pod's own network` };
   return { class: 'inconclusive', connected: true, because: delivered.length === 0 ? `the answer came to the node with TTL ${ttl}, and no further` : 'the answer was handed to the pod, and did not arrive' };
 }
 
@@ -152,7 +152,11 @@ function withToken(token: Exchange, { is, ...rest }: Tried): Exchange {
 const hasLeft = (seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): boolean => (seen ? leftBy(seen, ground).length > 0 : network.strangers.length > 0);
 const dataOf = ({ answers }: Sighting): Sighting['answers'] => answers.filter(({ payloadBytes }) => payloadBytes > 0);
 const leftBy = ({ leftBy: by }: Sighting, { inside }: Ground): number[] => by.filter((index) => !inside.has(index));
-const hopsOf = ({ ttlIn, ttlOut }: Sighting): number | undefined => (ttlIn !== undefined && ttlOut !== undefined ? ttlIn - ttlOut : undefined);
+const hopsText = (hops: number): string => `${hops} ${hops === 1 ? 'hop' : 'hops'}`;
+/** Routers on its way out, of which the node is one; in front of it is what the pod routes itself (docker in docker). */
+const hopsOf = ({ ttlIn, ttlOut }: Sighting): number | undefined => (ttlIn !== undefined && ttlOut !== undefined ? (FIRST_TTLS.find((ttl) => ttl >= ttlIn) ?? ttlIn) - ttlOut : undefined);
+/** What systems begin with; Linux with the first. */
+const FIRST_TTLS = [64, 128, 255];
 const names = (indexes: readonly number[], { nameOf }: Ground): string => [...new Set(indexes)].map(nameOf).join(', ');
 
 /** What the hop limit was when the answer came in from outside. */

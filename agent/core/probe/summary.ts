@@ -61,5 +61,6 @@ const MOST_SKIPPED = 20;
 
 /** A thousand files that nothing is mounted on are one line too many. */
 function folded(skipped: ProbeReport['skipped']): ProbeReport['skipped'] {
-  return skipped.length <= MOST_SKIPPED ? skipped : [...skipped.slice(0, MOST_SKIPPED), { networkNamespace: `${skipped.length - MOST_SKIPPED} more`, because: 'of these and other kinds' }];
+  const unlikeOthersFirst = [...notEntered(skipped), ...skipped.filter(({ because }) => because === LEFT_OVER)];
+  return skipped.length <= MOST_SKIPPED ? skipped : [...unlikeOthersFirst.slice(0, MOST_SKIPPED), { networkNamespace: `${skipped.length - MOST_SKIPPED} more`, because: 'of these and other kinds' }];
 }
