@@ -78,6 +78,7 @@ export const CAUSES = {
   'the pod refuses what it sends': { ...unansweredBy('inconclusive'), pod: ['output: $imds reject with tcp reset'] },
   'the pod drops the answers': { ...unansweredBy('inconclusive'), pod: ['input: $back drop'] },
   'the pod drops answers to what it asked': { ...unansweredBy('inconclusive'), pod: ['input: $back tcp flags & psh == psh drop'] },
+  'the pod drops answers that the hop limit just lets in': { ...unansweredBy('inconclusive'), hopLimit: 2, pod: ['input: $back tcp flags & psh == psh drop'] },
   'the pod drops, and so does the node': { ...unansweredBy('inconclusive'), pod: ['output: $imds drop'], node: ['forward: iifname $pod $imds drop'] },
   // What a macvlan pod does not send, no node can know that it did not.
   'a proxy in the pod': { notFor: ['macvlan'], ...unansweredBy('proxied'), pod: [`dstnat-output: $imds redirect to :${POD_PORT}`], listener: 'in the pod' },
