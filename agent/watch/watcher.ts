@@ -108,11 +108,13 @@ export class Watcher {
     else this.needs.log('info', 'mode enforce: pods are kept from IMDS', {});
   }
 
-  /** What was proved was true of the other mode: until the next look ends nobody knows. */
+  /** What was proved, by rules and by packets, was true of the other mode: until the next look ends nobody knows. */
   private changeMode(): void {
     this.sayMode();
     this.known.report = undefined;
     this.known.provedBlocked = false;
+    this.told = undefined;
+    this.probes.changed();
   }
 
   onNetfilter(datagram: Buffer): void {
