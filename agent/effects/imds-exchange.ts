@@ -53,7 +53,8 @@ export function exchange(fd: number, port: number, family: Family, request: stri
 const NO_ROUTE: ReadonlySet<string> = new Set(['ENETUNREACH', 'EADDRNOTAVAIL', 'EAFNOSUPPORT']);
 
 function failed({ code = 'an error', message }: NodeJS.ErrnoException, connected: boolean, port: number): Tried {
-  if (connected) return { is: 'broken', because: code === 'ECONNRESET' ? 'the connection was reset after the request' : message, port };
+  // A SYN that is reset is ECONNREFUSED: this connection stood, however short, and we had not been told yet.
+  if (connected || code === 'ECONNRESET') return { is: 'broken', because: code === 'ECONNRESET' ? 'the connection stood and was reset' : message, port };
   if (NO_ROUTE.has(code)) return { is: 'no-route', code };
   return code === 'ETIMEDOUT' ? { is: 'silent', during: 'connect', port } : { is: 'refused', code, port };
 }
