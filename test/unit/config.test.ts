@@ -55,6 +55,9 @@ t.test('two settings that contradict each other, from wherever they come', async
   const both = (...values: readonly Record<string, unknown>[]) => () => settingsFrom(values.map((one, at) => ({ name: `source ${at}`, values: one })));
   t.throws(both({ action: 'reject', guard: 'none' }), { name: 'UsageError', message: /action reject and guard none/ });
   t.throws(both({ guard: 'none' }, { action: 'reject' }), { name: 'UsageError' });
+  t.throws(both({ mode: 'observe', guard: 'none' }), { name: 'UsageError', message: /mode observe and guard none/ });
+  t.match(both({ mode: 'observe', action: 'reject' })(), { mode: 'observe' }, 'what becomes of a packet does not matter then');
+  t.throws(both({ mode: 'audit' }), { message: /mode `audit` is none of enforce, observe/ });
   t.match(both({ action: 'reject', guard: 'none' }, { guard: 'auto' })(), { action: 'reject', guard: 'auto' }, 'the last word counts');
   for (const guard of ['auto', 'plain', 'watched']) t.equal(both({ action: 'reject', guard })().guard, guard);
 });
