@@ -2,7 +2,7 @@
 // Look before and after a change; nothing here fails a build for being slow. Exit 1 only when something could not be
 // measured. Runs in a namespace of its own (test/lab/sandbox.ts), which it fills with rules.
 //
-// `make bench ONLY=watch`: the daemon alone, at length (ten minutes).
+// `make bench ONLY=watch`: the daemon alone, at length (ten minutes). `ONLY=probe`: what real packets cost (a quarter of a minute).
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { findSandbox, spawnInside } from '../lab/sandbox.ts';
@@ -43,11 +43,11 @@ function measured<T>(what: string, measure: () => T, instead: T): T {
   }
 }
 
-/** In a process and a namespace of its own: the daemon's rules and those of the other sections do not meet. */
-async function benchWatch({ launcher, node }: Executable, length: 'whole' | 'brief'): Promise<void> {
-  const script = fileURLToPath(new URL('watch/section.ts', import.meta.url));
-  const [code] = await once(spawnInside(findSandbox(), process.execPath, [script, launcher, node, length], ['ignore', 'inherit', 'inherit']), 'close');
-  if (code !== 0) missing.push('watch: not all of it, see above');
+/** In a process and a namespace of its own: its rules and those of the other sections do not meet. */
+async function benchSection(name: 'watch' | 'probe', args: readonly string[]): Promise<void> {
+  const script = fileURLToPath(new URL(`${name}/section.ts`, import.meta.url));
+  const [code] = await once(spawnInside(findSandbox(), process.execPath, [script, ...args], ['ignore', 'inherit', 'inherit']), 'close');
+  if (code !== 0) missing.push(`${name}: not all of it, see above`);
 }
 
 function benchCommands(executable: Executable): void {
@@ -69,11 +69,12 @@ function benchCommands(executable: Executable): void {
 async function bench(executable: Executable): Promise<void> {
   process.stdout.write(machineText(executable));
   const only = process.env['ONLY'];
-  if (only !== 'watch') {
+  if (only === undefined) {
     benchCommands(executable);
     process.stdout.write(`\nbest of interleaved runs; noisy: over, on a machine too busy to tell${late() ? '; it took so long that the last were timed once only' : ''}\n`);
   }
-  await benchWatch(executable, only === 'watch' ? 'whole' : 'brief');
+  if (only !== 'watch') await benchSection('probe', [executable.launcher]);
+  if (only !== 'probe') await benchSection('watch', [executable.launcher, executable.node, only === 'watch' ? 'whole' : 'brief']);
   process.stdout.write(`\n${Math.round((performance.now() - start) / 1000)} s; load now ${loadText()}\n`);
 }
 
