@@ -1,4 +1,5 @@
 // `imds-guard clients` on a node with fifty pods: names exactly those that asked, while pods come and go.
+import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import type { ClientsReport } from '../../agent/core/clients/report.ts';
 import { podName } from '../../agent/core/clients/node-clients.ts';
@@ -148,4 +149,28 @@ t.test('--watch prints again when something has changed, one object a line, unti
   t.same(lines.slice(1).flatMap(namesOf), [web!.name]);
   watching.kill('SIGTERM');
   t.match(await watching, { exitCode: 0, stderr: '' });
+});
+
+t.test('--watch ends when nobody reads what it prints any more', async (t) => {
+  const { lab, pods } = await makeNode(t);
+  const [web] = await pods.make(1);
+  await apply(lab, ['--mode', 'observe']);
+  const piped = lab.start(lab.node, 'sh', ['-c', `${program} clients --watch --output json | head -n 1; echo read`], { timeoutMs: 60_000 });
+  await once(piped.stdout, 'data');
+  t.equal(await pods.ask(web!, 'v1'), 200);
+  const { exitCode, stderr } = await piped;
+  t.same({ exitCode, stderr }, { exitCode: 0, stderr: '' });
+});
+
+t.test("the daemon's own table is read, and a pod that is refused there is named", async (t) => {
+  const { lab, pods } = await makeNode(t);
+  const [web, silent] = await pods.make(2);
+  const daemon = lab.start(lab.node, program, ['watch', '--port', '0', '--no-probe'], { timeoutMs: 60_000 });
+  for (const end = Date.now() + 20_000; (await clients(lab, pods)).exitCode !== 0 && Date.now() < end; );
+  t.equal(await pods.ask(web!, 'v2', 0.5), undefined);
+  t.match(await clients(lab, pods), { exitCode: 0, mode: 'enforce', clients: [{ pods: [{ name: 'web-1', uid: web!.uid }] }] });
+  t.notOk(namesOf(await clients(lab, pods)).includes(silent!.name));
+  daemon.kill('SIGTERM');
+  await daemon;
+  t.same(namesOf(await clients(lab, pods)), [web!.name], 'what it counted stays when it has stopped');
 });
