@@ -33,7 +33,7 @@ export class Pods {
 
   /** Words before the program: its /var/log is ours, and nobody else's is changed; `ip netns exec` has left it no cgroups. */
   get before(): readonly string[] {
-    return ['unshare', '-m', 'sh', '-ec', 'mount --bind "$0" /var/log; mount -t cgroup2 cgroup2 /sys/fs/cgroup || true; exec "$@"', this.logs];
+    return ['unshare', '-m', 'sh', '-ec', 'mount --bind "$0" /var/log; mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null || true; exec "$@"', this.logs];
   }
 
   async make(count: number): Promise<ShortPod[]> {

@@ -23,7 +23,7 @@ export function conclude(counts: ClientCounts, clients: readonly Client[], count
   if (clients.length > 0) return { question, answer: 'no', because: `${who} used IMDS${countedMs === undefined ? '' : ` within the last ${hours(countedMs)}`}`, todo: 'give each of them what it needs, as said beside it, and wait until it asks no more' };
   if (!counts.seesPayload) return { question, answer: 'unknown', because: 'nobody asked, but only new connections could be counted: one that is kept open would not have been seen' };
   if (counts.full.length > 0) return { question, answer: 'unknown', because: 'not all could be counted' };
-  if (countedMs === undefined) return { question, answer: 'unknown', because: 'nobody asked, and for how long has been counted cannot be told', todo: 'imds-guard watch --mode observe, and wait a day' };
+  if (countedMs === undefined) return { question, answer: 'unknown', because: 'nobody asked since counting began, and when that was cannot be told', todo: 'if you know that it was a day ago or more, it is: else wait a day' };
   if (countedMs < ENOUGH_MS) return { question, answer: 'unknown', because: `nobody asked, but counting has gone on for ${hours(countedMs)} only`, todo: 'wait until it has gone on for a day' };
   return { question, answer: 'yes', because: `nobody asked within the last ${hours(countedMs)}` };
 }
