@@ -2,7 +2,7 @@
 import t from 'tap';
 import { guard, must, nft } from '../kernel/guard.ts';
 import { type Lab, type Pod, makeLab } from '../lab/lab.ts';
-import { amongPods, classesOf, found, probe } from './world.ts';
+import { amongPods, asMachine, classesOf, found, probe } from './world.ts';
 
 t.setTimeout(120_000);
 
@@ -153,18 +153,3 @@ table ip docker {
 END`]);
   if (made.exitCode !== 0) throw new Error(made.stderr);
 }
-
-/** The node as a whole machine, with a process of a pod's cgroup in each of these namespaces, and none of them has a name. */
-const asMachine = (pods: readonly Pod[], uid: string): readonly string[] => [
-  'unshare', '--mount', '--pid', '--fork', 'sh', '-ec',
-  `mount -t proc proc /proc
-echo 0::/kubepods.slice/kubepods-pod${uid.replaceAll('-', '_')}.slice/cri-containerd-${'4be2f0d1'.repeat(8)}.scope > /run/cgroup
-for pod in ${pods.map(({ namespace }) => namespace).join(' ')}; do
-  nsenter --net=/run/netns/$pod sleep 600 &
-  until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/1/ns/net)" ]; do :; done
-  mount --bind /run/cgroup /proc/$!/cgroup
-done
-mount -t tmpfs tmpfs /run/netns
-status=0; "$@" || status=$?; exit $status`,
-  'sh',
-];

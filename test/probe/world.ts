@@ -15,6 +15,21 @@ cd /; mount --move /run/seen /run/netns; exec "$@"`,
   'sh',
 ];
 
+/** The node as a whole machine, with a process of a pod's cgroup in each of these namespaces, and none of them has a name. */
+export const asMachine = (pods: readonly Pod[], uid: string): Before => [
+  'unshare', '--mount', '--pid', '--fork', 'sh', '-ec',
+  `mount -t proc proc /proc
+echo 0::/kubepods.slice/kubepods-pod${uid.replaceAll('-', '_')}.slice/cri-containerd-${'4be2f0d1'.repeat(8)}.scope > /run/cgroup
+for pod in ${pods.map(({ namespace }) => namespace).join(' ')}; do
+  nsenter --net=/run/netns/$pod sleep 600 &
+  until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/1/ns/net)" ]; do :; done
+  mount --bind /run/cgroup /proc/$!/cgroup
+done
+mount -t tmpfs tmpfs /run/netns
+status=0; "$@" || status=$?; exit $status`,
+  'sh',
+];
+
 /** Probes every pod. */
 export async function probe(lab: Node, before: Before = []): Promise<Said<ProbeReport>> {
   const ran = await guard(lab, ['probe', '--all', '--output', 'json'], before);
