@@ -29,6 +29,10 @@ const port = v.pipe(
 const address = v.pipe(v.string(), v.ip('is no IP address'));
 const seconds = v.pipe(v.number(), v.minValue(0, 'is negative'), v.maxValue(3600, 'is more than an hour'));
 
+/** RFC 1123, as the API wants names of Nodes. */
+const nodeName = v.pipe(v.string(), v.regex(/^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$/, 'is no name of a Node'), v.maxLength(253, 'is longer than the 253 characters of a Node name'));
+const taintKey = v.pipe(v.string(), v.regex(/^(([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/, 'is no key of a taint'));
+
 const Schema = v.strictObject({
   interfaces: v.optional(v.pipe(patterns, v.minLength(1, 'names no interface'))),
   branchInterfaces: v.optional(patterns),
@@ -48,6 +52,10 @@ const Schema = v.strictObject({
   probeSeconds: v.optional(v.pipe(v.number(), v.integer('is not a whole number'), v.minValue(60, 'is less than 60'), v.maxValue(86_400, 'is more than a day'))),
   resyncSeconds: v.optional(v.pipe(v.number(), v.integer('is not a whole number'), v.minValue(30, 'is less than 30'), v.maxValue(86_400, 'is more than a day'))),
   logLevel: v.optional(v.picklist(LOG_LEVELS)),
+  kubernetes: v.optional(v.picklist(['auto', 'none'])),
+  kubeconfig: v.optional(v.string()),
+  nodeName: v.optional(nodeName),
+  startupTaint: v.optional(taintKey),
 });
 const KEYS = Object.keys(Schema.entries);
 

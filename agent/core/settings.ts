@@ -34,6 +34,14 @@ export interface Settings {
   /** How often `watch` looks although nothing told it to. */
   readonly resyncSeconds: number;
   readonly logLevel: LogLevel;
+  /** Whether `watch` writes the node's condition: `auto` where it runs in a pod, or is given a kubeconfig. */
+  readonly kubernetes: 'auto' | 'none';
+  /** Empty for the pod's own ServiceAccount. */
+  readonly kubeconfig: string;
+  /** The name of this Node in the API; empty where it is not known. */
+  readonly nodeName: string;
+  /** The key of a taint that is taken away from this Node once it is proved blocked; empty for none. */
+  readonly startupTaint: string;
 }
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
@@ -58,4 +66,8 @@ export const DEFAULT_SETTINGS: Settings = {
   probeSeconds: 900,
   resyncSeconds: 600,
   logLevel: 'info',
+  kubernetes: 'auto',
+  kubeconfig: '',
+  nodeName: '',
+  startupTaint: '',
 };

@@ -32,6 +32,8 @@ export interface WatchStatus {
   readonly events: EventStatus;
   readonly legacy: LegacyStatus;
   readonly audit: { readonly state: 'read' | 'absent'; readonly because?: string };
+  /** How the writing of the node's condition goes; undefined where none is written. */
+  readonly kubernetes?: { readonly node: string; readonly written: Readonly<Record<string, number>>; readonly trouble?: string };
   readonly contention: readonly Contention[];
   /** The newest last; at most a hundred. */
   readonly overwrites: readonly Overwrite[];

@@ -14,6 +14,7 @@ import { inheritedDescriptors } from '../core/watch/inherited-descriptors.ts';
 import type { Settings } from '../core/settings.ts';
 import { VERSION } from '../version.ts';
 import { systemClock } from './clock.ts';
+import type { KubernetesReporter } from '../reporters/kubernetes.ts';
 import type { Guard } from './needs.ts';
 import type { Known } from './status.ts';
 import { Watcher } from './watcher.ts';
@@ -97,6 +98,11 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
   }).catch((error: unknown) => ({ state: 'absent', because: messageOf(error) }) as const);
   known.audit = { state: audit.state, ...(audit.because === undefined ? {} : { because: audit.because }) };
   if (audit.state === 'read') closing.push(() => audit.close());
+  const kubernetes = settings.kubernetes === 'none' ? undefined : await reporter();
+  if (kubernetes) {
+    known.kubernetes = () => kubernetes.state();
+    closing.push(() => kubernetes.stop());
+  }
   try {
     await Promise.race([stopped, stand()]);
     await stopped;
@@ -139,6 +145,13 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
     if (port === 0) return;
     const server = await startStatusServer({ port, address, ...(metricsEnabled ? { metricsAddress } : {}) }, { status: () => watcher.status(), alive: () => watcher.alive() });
     closing.push(() => server.close());
+  }
+
+  /** Its part of Node (TLS) is only loaded where there is somebody to tell. */
+  async function reporter(): Promise<KubernetesReporter | undefined> {
+    if (settings.kubeconfig === '' && !env['KUBERNETES_SERVICE_HOST']) return undefined;
+    const { startKubernetes } = await import('../reporters/kubernetes.ts');
+    return startKubernetes({ env, settings, clock: systemClock, log: (level, message, fields) => log.event(level, message, fields ?? {}), news: () => watcher.news() });
   }
 
   async function serveInTheEnd(): Promise<void> {
@@ -210,4 +223,5 @@ const newKnown = (): Known => ({
   linksKnown: false,
   legacy: () => ({ tables: [] }),
   audit: { state: 'absent', because: 'not read' },
+  kubernetes: () => undefined,
 });

@@ -29,6 +29,7 @@ export interface Known {
   linksKnown: boolean;
   legacy: () => LegacyStatus;
   audit: WatchStatus['audit'];
+  kubernetes: () => WatchStatus['kubernetes'];
 }
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
@@ -46,6 +47,7 @@ const STALE_MS = 10_000;
 
 export function statusOf(known: Known, { wall, staleMs, ledger, contention, own }: Moment): WatchStatus {
   const rules = own.map(({ rule, present }) => ({ family: rule.family === 'ip' ? 'ipv4' : 'ipv6', table: rule.table, chain: rule.chain, layer: rule.layer, present }));
+  const kubernetes = known.kubernetes();
   return {
     version: known.version,
     pid: known.pid,
@@ -61,6 +63,7 @@ export function statusOf(known: Known, { wall, staleMs, ledger, contention, own 
     events: { ...known.events, resyncSeconds: known.settings?.resyncSeconds ?? 0 },
     legacy: known.legacy(),
     audit: known.audit,
+    ...(kubernetes ? { kubernetes } : {}),
     contention,
     overwrites: ledger.overwrites(),
     counts: { ...ledger.counts(rules), probes: known.probes() },

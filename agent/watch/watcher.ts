@@ -166,6 +166,11 @@ export class Watcher {
     });
   }
 
+  /** What others are told of. It costs nothing to ask. */
+  news(): Pick<WatchStatus, 'role' | 'answer' | 'reason' | 'message' | 'basis' | 'overwrites'> {
+    return { role: this.known.role, ...answerOf(this.known, this.looks.staleMs()), overwrites: this.ledger.overwrites() };
+  }
+
   alive(): { readonly ok: boolean; readonly because: string } {
     const ms = this.looks.runningMs();
     return ms > LONGEST_LOOK_MS ? { ok: false, because: `a look has been running for ${Math.round(ms / 1000)} s` } : { ok: true, because: '' };

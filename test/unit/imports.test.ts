@@ -73,6 +73,6 @@ t.test('the environment is read in one place', async (t) => {
 
 t.test('one file starts programs', async (t) => {
   const starts = agent.filter((file) => importsOf(file).some((name) => name === 'execa' || /^(node:)?child_process$/.test(name)));
-  // And one starts this program itself, for the daemon, which execa would cost more memory than all else it does.
-  t.same(starts, ['agent/effects/look-process.ts', 'agent/node-iptables/src/exec/run.ts']);
+  // One starts this program itself, for the daemon, which execa would cost more memory than all else it does; and one a credential plugin.
+  t.same(starts, ['agent/effects/kube-exec-plugin.ts', 'agent/effects/look-process.ts', 'agent/node-iptables/src/exec/run.ts']);
 });

@@ -60,7 +60,7 @@ export function makeWorld(settings: Settings = DEFAULT_SETTINGS, probe?: WatchNe
   };
   const watcher = new Watcher(needs, settings, new Set(), {
     version: '0', pid: 1, startedAt: '', settings: undefined, role: 'watching', leader: undefined, report: undefined, observed: () => ({ state: 'not-tried', because: '' }), probes: () => ({}), failure: undefined, checkedAtMs: undefined,
-    provedBlocked: false, guard: { state: 'absent' }, events: { state: 'subscribed', received: 0, relevant: 0, lost: 0 }, linksKnown: true, legacy: () => ({ tables: [] }), audit: { state: 'absent' },
+    provedBlocked: false, guard: { state: 'absent' }, events: { state: 'subscribed', received: 0, relevant: 0, lost: 0 }, linksKnown: true, legacy: () => ({ tables: [] }), audit: { state: 'absent' }, kubernetes: () => undefined,
   });
   return {
     watcher, looks, logged, guard, leader,
