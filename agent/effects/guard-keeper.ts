@@ -41,9 +41,13 @@ export class GuardKeeper {
 
   /** Writes the table, whatever stands in its place, unless another process owns it. */
   keep(settings: Pick<Settings, 'guard' | 'mode' | 'action'>): GuardStatus {
-    this.act = guardActOf(settings);
+    const act = guardActOf(settings);
+    const isAsBefore = act === this.act;
+    this.act = act;
     if (settings.guard === 'none') return this.giveUp();
     const wanted = settings.guard === 'plain' ? (['plain'] as const) : this.forms;
+    // What nobody else can have changed keeps its counts.
+    if (isAsBefore && this.status.state === 'owned-persistent' && wanted[0] === this.status.state && this.stands()) return this.status;
     try {
       const there = this.tables();
       for (const form of wanted) {

@@ -21,8 +21,9 @@ export function countsOfTable({ mode, sets }: CountTable): Extract<ClientCounts,
     mode,
     seesPayload: sets.some(({ state }) => state.name === 'puts'),
     interfaces: named('interfaces').map(({ key, packets, startedMsAgo }) => {
+      // One set is read after the other: a single packet would be last seen before it was first seen.
       const lastMsAgo = recent.get(interfaceOf(key));
-      return { interface: interfaceOf(key), packets, firstMsAgo: startedMsAgo, ...(lastMsAgo === undefined ? {} : { lastMsAgo }) };
+      return { interface: interfaceOf(key), packets, firstMsAgo: startedMsAgo, ...(lastMsAgo === undefined ? {} : { lastMsAgo: Math.min(lastMsAgo, startedMsAgo) }) };
     }),
     sources: FAMILIES.flatMap((family) => named(CLIENT_SET[family]).map((counted) => sourceOf(family, counted))),
     puts: named('puts').map(lastOf),
