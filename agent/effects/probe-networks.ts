@@ -29,6 +29,8 @@ const ANSWER_MS = 900;
 const TOGETHER_MS = 2700;
 /** How often what was seen is taken from the kernel, which keeps only so much. */
 const DRAIN_MS = 50;
+/** More at once, and a pod that floods IMDS has us do nothing else. */
+const DRAIN_PACKETS = 2000;
 const RECEIVE_BYTES = 8 * 1024 * 1024;
 const HEADERS_BYTES = 128;
 /** Ports that are tried for one socket: what is left of an earlier probe may hold one. */
@@ -44,16 +46,18 @@ export async function probeNetworks(networks: readonly ToTry[], agent: string): 
   const namespaces = await NetworkNamespaces.open();
   const tap = await openTap();
   const sightings = 'because' in tap ? undefined : new Sightings();
-  const drain = (): void => {
-    if (!sightings || 'because' in tap) return;
-    tap.drain(({ interfaceIndex, outgoing, bytes }) => sightings.add(interfaceIndex, outgoing, bytes));
+  const drain = (): boolean => {
+    if (!sightings || 'because' in tap) return true;
+    const isAll = tap.drain(({ interfaceIndex, outgoing, bytes }) => sightings.add(interfaceIndex, outgoing, bytes), DRAIN_PACKETS);
     sightings.lost += tap.lost();
+    return isAll;
   };
   const timer = setInterval(drain, DRAIN_MS);
   try {
     const prober = new Prober(namespaces, agent);
     const tried = await Promise.all(networks.flatMap(({ path, families }) => families.map((family) => prober.probe(path, family))));
-    drain();
+    // What nobody took is lost as well.
+    if (!drain() && sightings) sightings.lost += 1;
     return { tried, sightings, ...('because' in tap ? { unseen: tap.because } : {}) };
   } finally {
     clearInterval(timer);

@@ -76,6 +76,7 @@ t.test('silence', async (t) => {
   t.equal(classOf(nothing, pod, ground(onBoth(comes, leaves, returns))), 'dropped dropped dropped', 'the answer came back to the node, and no further');
   t.equal(classOf(nothing, pod, ground(onBoth(comes, (port) => leaves(port, { at: OTHER })))), 'dropped dropped dropped', 'out by another pod is not out');
   t.equal(classOf(nothing, pod, ground([], 3)), 'inconclusive inconclusive inconclusive', 'packets were lost on the way to us');
+  t.equal(classOf(nothing, pod, ground(onBoth(comes), 3)), 'inconclusive inconclusive inconclusive', 'and that it left may be among them');
   t.equal(classOf(nothing, pod, unseen), 'inconclusive inconclusive inconclusive', 'nobody was permitted to look');
   t.match(classify(nothing, pod, unseen).v1.because, /CAP_NET_RAW/);
   t.equal(classOf(nothing, node, ground([])), 'inconclusive inconclusive inconclusive', 'the node has no rule of ours to die by');
@@ -125,6 +126,7 @@ t.test('somebody else answers: what is answered has not left', async (t) => {
   t.match(classify(asked, node, ground(onBoth((port) => comes(port, { at: LO, out: true })))), { class: 'proxied', v1: { by: 'node' } }, 'a mock on the node');
   t.equal(classOf(both(silent(V1, 'answer')), pod, ground(onBoth(comes))), 'proxied proxied proxied', 'a proxy that hangs is one');
   t.equal(classOf(asked, pod, ground([], 9)), 'open open open', 'packets were lost: it may have been IMDS, and that is the worse');
+  t.equal(classOf(asked, pod, ground(onBoth(comes), 9)), 'open open open', 'and so may be that it left');
 });
 
 t.test('bytes of anybody are no reason to fail', async (t) => {

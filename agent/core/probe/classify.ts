@@ -79,10 +79,9 @@ function unanswered(code: string | undefined, seen: Sighting | undefined, networ
   const what = code === undefined ? 'no answer' : `refused (${code})`;
   const inconclusive = (because: string): Exchange => ({ class: 'inconclusive', connected: false, because });
   if (!ground.sightings) return inconclusive(`${what}, and whether it was this node was not seen: ${ground.unseen ?? 'nobody looked'}`);
-  if (!seen) {
-    if (ground.sightings.lost > 0) return inconclusive(`${what}, and the node could not keep count of its packets (${ground.sightings.lost} lost)`);
-    return inconclusive(network.strangers.length > 0 || network.isNode ? `${what}, and no packet was seen on the node` : `${what}, but no packet came out of the pod: a firewall or a route of its own`);
-  }
+  // Even of what was seen the rest of the way may have been among them.
+  if (ground.sightings.lost > 0) return inconclusive(`${what}, and the node could not keep count of its packets (${ground.sightings.lost} lost)`);
+  if (!seen) return inconclusive(network.strangers.length > 0 || network.isNode ? `${what}, and no packet was seen on the node` : `${what}, but no packet came out of the pod: a firewall or a route of its own`);
   // Whether it is its SYN or the other's answer that a pod's own firewall drops: that is no doing of the node.
   const handed = code === undefined && !network.isNode ? seen.answers.filter((answer) => answer.outgoing && ground.inside.has(answer.interfaceIndex)) : [];
   if (handed.length > 0) return inconclusive(`the answer was handed to the pod by ${names(handed.map((answer) => answer.interfaceIndex), ground)}, which did not take it: a firewall of its own`);
@@ -108,7 +107,7 @@ function elsewhere(status: number | undefined, seen: Sighting | undefined, netwo
     if (network.strangers.length > 0 || ground.sightings.lost > 0) return undefined;
     return { class: 'proxied', connected: false, by: network.isNode ? 'node' : 'pod', because: `answered ${network.isNode ? 'on the node: nothing left it' : 'inside the pod: nothing came out of it'}${said}`, ...(status === undefined ? {} : { status }) };
   }
-  if (leftBy(seen, ground).length > 0) return undefined;
+  if (leftBy(seen, ground).length > 0 || ground.sightings.lost > 0) return undefined;
   return { class: 'proxied', connected: false, by: 'node', because: `answered by somebody on the node: it came in by ${names([...seen.cameFrom, ...seen.leftBy], ground)} and did not leave${said}`, ...(status === undefined ? {} : { status }) };
 }
 

@@ -66,20 +66,24 @@ export class PacketTap {
     }
   }
 
-  /** Every packet that has passed since the last call. */
-  drain(visit: (packet: Tapped) => void): void {
-    for (;;) {
+  /**
+   * The packets that have passed since the last call, as far as `atMost` of them go: who floods the node must not keep us here for
+   * ever. True when these were all.
+   */
+  drain(visit: (packet: Tapped) => void, atMost: number): boolean {
+    for (let taken = 0; taken < atMost; taken++) {
       this.addressLength.writeUInt32LE(ADDRESS_BYTES);
       const length = this.c.recvfrom(this.fd, this.room, this.room.length, MSG_DONTWAIT, this.address, this.addressLength);
       if (length < 0) {
         const errno = this.c.errno();
-        if (errno === ERRNO.EAGAIN) return;
+        if (errno === ERRNO.EAGAIN) return true;
         // ENETDOWN: an interface went away. The socket goes on.
         if (errno === ERRNO.EINTR || errno === ENETDOWN) continue;
         throw new KernelError('a packet socket: receive', errno);
       }
       visit({ interfaceIndex: this.address.readInt32LE(4), outgoing: this.address[10] === PACKET_OUTGOING, bytes: this.room.subarray(0, length) });
     }
+    return false;
   }
 
   /** How many packets the kernel had to throw away since the last call, because nobody took them. */
