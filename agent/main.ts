@@ -21,6 +21,7 @@ const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
   rules: async () => (await import('./commands/rules.ts')).rules,
   remove: async () => (await import('./commands/remove.ts')).remove,
   probe: async () => (await import('./commands/probe.ts')).probe,
+  fleet: async () => (await import('./commands/fleet.ts')).fleet,
   watch: async () => (await import('./commands/watch.ts')).watch,
 };
 
@@ -47,7 +48,7 @@ const print = (text: string): void => {
 async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | undefined>>): Promise<Context> {
   const { values } = parsed;
   const output = (values['output'] ?? 'text') as Context['output'];
-  if (output === 'npd' && parsed.command !== 'check' && parsed.command !== 'apply') throw new UsageError('--output npd is for check and apply');
+  if ((output === 'npd' || output === 'prometheus') && parsed.command !== 'check' && parsed.command !== 'apply') throw new UsageError(`--output ${output} is for check and apply`);
   if (configName(values, env) === '-' && asList(values['from']).includes('-')) throw new UsageError('standard input holds either the settings (--config -) or a ruleset (--from -), not both');
   const readSettings = async (): Promise<Settings> =>
     settingsFrom([...(await configFile(configName(values, env))), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
@@ -68,6 +69,12 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
     probe: async ({ all }) => (await import('./effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, turn: Date.now() }),
     observeClients: async () => (await import('./effects/observe-clients.ts')).ClientsObserver.open(),
     untilEnd,
+    eachNode: async ({ context, selector }, visit) => {
+      const { clusterClient } = await import('./effects/cluster-client.ts');
+      const { eachNode } = await import('./effects/kube-nodes.ts');
+      const client = clusterClient(settings.kubeconfig, context, env);
+      await eachNode(client, selector, visit).finally(() => client.close());
+    },
     daemonRuns: async () => (await import('./effects/running-daemon.ts')).runningDaemon(),
     daemon: { self: [process.execPath, ...process.argv.slice(1, 2)], env, reload: readSettings, onSignal },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),

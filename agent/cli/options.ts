@@ -7,6 +7,7 @@ export const COMMANDS = {
   explain: "Show a packet's path, chain by chain, and the rule that decides",
   rules: 'Print the rules as input for iptables-restore --noflush',
   probe: 'Try IMDS from the networks of pods with real packets: exit 0 blocked, 1 open, 2 unknown',
+  fleet: "Every node's answer, age and reason, from the conditions in the API alone: exit 0 blocked, 1 open, 2 unknown",
   remove: 'Take away exactly the rules that imds-guard writes',
   watch: 'Keep pods from IMDS: see every overwrite at once, repair it, name who did it',
 } as const;
@@ -27,8 +28,8 @@ const JUDGING: readonly CommandName[] = ['check', 'explain'];
 
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
-  config: { type: 'string', describe: 'YAML or JSON file with settings, - for standard input [default: /etc/imds-guard/config.yaml, where there is one]', on: [...PATTERNED, 'clients'] },
-  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd'], on: [...EVERY, 'clients'] },
+  config: { type: 'string', describe: 'YAML or JSON file with settings, - for standard input [default: /etc/imds-guard/config.yaml, where there is one]', on: [...PATTERNED, 'clients', 'fleet'] },
+  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd', 'prometheus'], on: [...EVERY, 'clients', 'fleet'] },
   interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: PATTERNED, setting: 'interfaces' },
   'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: PATTERNED, setting: 'branchInterfaces' },
   discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: PATTERNED, setting: 'discover' },
@@ -49,10 +50,12 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   'log-level': { type: 'string', describe: 'how much to log', choices: LOG_LEVELS, on: ['watch'], setting: 'logLevel' },
   watch: { type: 'boolean', describe: 'print again whenever something has changed, until told to stop', on: ['clients'] },
   kubernetes: { type: 'string', describe: "write the node's condition: where there is an API server for us, or never", choices: ['auto', 'none'], on: ['watch'], setting: 'kubernetes' },
-  kubeconfig: { type: 'string', describe: "in place of the pod's own ServiceAccount", on: ['watch'], setting: 'kubeconfig' },
+  kubeconfig: { type: 'string', describe: "in place of the pod's own ServiceAccount", on: ['watch', 'fleet'], setting: 'kubeconfig' },
   'node-name': { type: 'string', describe: 'name of this Node in the API', on: ['watch'], setting: 'nodeName' },
   'startup-taint': { type: 'string', describe: 'key of a taint that goes once the node is proved blocked', on: ['watch'], setting: 'startupTaint' },
-  all: { type: 'boolean', describe: "try every pod's network, not some of each kind", on: ['probe'] },
+  all: { type: 'boolean', describe: "probe: every pod's network, not some of each kind; fleet: show every node", on: ['probe', 'fleet'] },
+  context: { type: 'string', describe: 'context of the kubeconfig', on: ['fleet'] },
+  selector: { type: 'string', describe: 'only nodes with these labels, as kubectl takes them', on: ['fleet'] },
   'dry-run': { type: 'boolean', describe: 'print what would be done and do nothing', on: ['apply', 'remove'] },
   from: { type: 'strings', describe: 'judge a saved ruleset, not this node (repeatable): iptables-save, ip6tables-save, nft -j', on: JUDGING },
   'from-backend': { type: 'string', describe: 'the iptables that saved the files', choices: ['nft', 'legacy'], on: JUDGING },
@@ -88,6 +91,10 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
   probe: [
     ['$0 probe', 'some pods of each kind, and the node itself for comparison'],
     ['$0 probe --all --output json', 'every pod'],
+  ],
+  fleet: [
+    ['$0 fleet', 'the cluster of the kubeconfig: $KUBECONFIG or ~/.kube/config'],
+    ['$0 fleet --selector karpenter.sh/nodepool=default --output json', 'some nodes'],
   ],
   remove: [['$0 remove --dry-run', 'show what would be taken away']],
   watch: [

@@ -124,7 +124,7 @@ function finish(context: Context, observed: Observed, done: Done): number {
   const report = { ...judged, assumed: [...judged.assumed, ...missingGuard(observed, context.settings)] };
   const { mode } = context.settings;
   if (context.output === 'json') context.print(json({ mode, ...done, ...report }));
-  else if (context.output === 'npd') context.print(printed(report, 'npd'));
+  else if (context.output !== 'text') context.print(printed(report, context.output));
   else context.print(`${stepsText(done.steps, done.problems, done.dryRun, NOTHING[mode])}${mode === 'observe' ? 'mode observe: nothing is blocked, who asks for IMDS is only counted\n' : ''}${printed(report, 'text')}`);
   return EXIT[report.answer];
 }

@@ -2,6 +2,7 @@ import { join, wantsEvery } from '../core/probe/join.ts';
 import type { Observation } from '../core/probe/joined-report.ts';
 import type { Report } from '../core/report.ts';
 import { npdLine, reportText } from '../core/text-report.ts';
+import { prometheusText } from '../core/text-prometheus.ts';
 import { verdict } from '../core/verdict.ts';
 import { type Command, type Context, EXIT, json } from './context.ts';
 import { observed } from './observe.ts';
@@ -33,6 +34,8 @@ export function printed(report: Report, output: Context['output']): string {
       return json(report);
     case 'npd':
       return npdLine(report);
+    case 'prometheus':
+      return prometheusText(report, Math.round(Date.now() / 1000));
     case 'text':
       return reportText(report);
   }

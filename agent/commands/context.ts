@@ -3,6 +3,7 @@ import type { Values } from '../cli/parse.ts';
 import type { FileHints } from '../core/from-files.ts';
 import type { Observed } from '../core/observed.ts';
 import type { ProbeReport } from '../core/probe/report.ts';
+import type { NodeObject } from '../core/kubernetes/node.ts';
 import type { Settings } from '../core/settings.ts';
 import type { ClientsObserver } from '../effects/observe-clients.ts';
 import type { Daemon } from '../watch/run.ts';
@@ -11,7 +12,7 @@ import type { Daemon } from '../watch/run.ts';
 export interface Context {
   readonly settings: Settings;
   readonly values: Values;
-  readonly output: 'text' | 'json' | 'npd';
+  readonly output: 'text' | 'json' | 'npd' | 'prometheus';
   readonly print: (text: string) => void;
   readonly firewall: () => Promise<Firewall>;
   /** Looks at this node. */
@@ -22,6 +23,8 @@ export interface Context {
   readonly observeClients: () => Promise<Pick<ClientsObserver, 'look' | 'close'>>;
   /** Aborts when the program is told to stop, and when nobody reads what it prints any more. */
   readonly untilEnd: () => AbortSignal;
+  /** Shows every Node of the cluster that the kubeconfig (or the pod's ServiceAccount) leads to. Rejects with words for the operator. */
+  readonly eachNode: (wanted: { readonly context: string | undefined; readonly selector: string | undefined }, visit: (node: NodeObject) => void) => Promise<void>;
   /** The `imds-guard watch` that runs on this node; undefined where there is none, as far as can be told. */
   readonly daemonRuns: () => Promise<{ readonly pid: number | undefined } | undefined>;
   /** What a command that goes on running has besides. */
