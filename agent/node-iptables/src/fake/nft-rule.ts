@@ -3,7 +3,8 @@
  * other.
  *
  *     ip daddr 192.0.2.7 meta l4proto tcp counter reject with tcp reset
- *     ip daddr 192.0.2.7 tcp dport 80 update @clients { iifname . ip saddr counter }
+ *     ip daddr 192.0.2.7 tcp dport 80 goto asked
+ *     @ih,0,32 0x50555420 update @puts { iifname counter }
  */
 export function ruleExpressions(words: readonly string[]): readonly object[] | undefined {
   const expressions: object[] = [];
