@@ -1,10 +1,14 @@
 // Makes dist/: one CommonJS bundle (ESM costs a privileged process 30 ms and undici, Node issue 59686), the Node it was
 // made for, and a launcher that starts the one with the other whatever the caller's environment says.
+//
+//   node agent/build.mjs [ARCH [FOLDER]]   x64 or arm64, which need not be this machine's; dist, or another folder
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { bundledPackages } from './bundled-packages.mjs';
+import { nativePackages } from './native-packages.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** A ruleset with something of everything, to warm up with. */
@@ -28,9 +32,11 @@ COMMIT
 COMMIT
 `;
 
-const finished = join(root, 'dist');
+const [, , arch = process.arch, folder = 'dist'] = process.argv;
+const natives = nativePackages(root, arch);
+const finished = join(root, folder);
 // Built beside and swapped in at the end: a build that fails leaves the last good one.
-const dist = join(root, 'dist.new');
+const dist = `${finished}.new`;
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
 
@@ -47,7 +53,11 @@ const shared = {
   // import() of a file beside becomes require(): no second module system at run time.
   supported: { 'dynamic-import': false },
   logLevel: 'warning',
+  metafile: true,
+  absWorkingDir: root,
 };
+/** What esbuild tells of each bundle: the files in it. */
+const contents = [];
 
 // A package that is only imported where it is needed (`await import('yaml')`) gets a file of its own beside the bundle:
 // merely to parse what a run never calls costs as much as Node's own start.
@@ -62,27 +72,28 @@ const aside = {
     }),
 };
 
-await build({ ...shared, entryPoints: [join(root, 'agent/main.ts')], outfile: join(dist, 'imds-guard.cjs'), plugins: [aside] });
+contents.push(await build({ ...shared, entryPoints: [join(root, 'agent/main.ts')], outfile: join(dist, 'imds-guard.cjs'), plugins: [aside] }));
 for (const name of onDemand) {
   if (name === 'koffi') {
     // A native library for each kind of machine, of which one is needed, and none of the code that looks for it.
-    copyFileSync(join(root, `node_modules/@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`), join(dist, 'koffi.node'));
+    copyFileSync(join(natives, `@koromix/koffi-linux-${arch}/linux_${arch}/koffi.node`), join(dist, 'koffi.node'));
     writeFileSync(join(dist, 'koffi.cjs'), "process.dlopen(module, `${__dirname}/koffi.node`);\n");
     continue;
   }
   const { default: main } = await import(name);
-  const contents = `export * from '${name}';${main === undefined ? '' : ` export { default } from '${name}';`}`;
+  const source = `export * from '${name}';${main === undefined ? '' : ` export { default } from '${name}';`}`;
   // For an importer of ESM kind, `default` of a CommonJS file is all of module.exports.
   const footer = typeof main === 'function' ? { footer: { js: 'module.exports = Object.assign(module.exports.default, module.exports);' } } : {};
   const compact = { minifySyntax: true, minifyWhitespace: true, lineLimit: 160 };
-  await build({ ...shared, ...compact, ...footer, stdin: { contents, resolveDir: root }, outfile: join(dist, `${name}.cjs`) });
+  contents.push(await build({ ...shared, ...compact, ...footer, stdin: { contents: source, resolveDir: root }, outfile: join(dist, `${name}.cjs`) }));
 }
 
 // The code that V8 made of each bundle, for the very Node that goes along: start.cjs loads it instead of compiling again.
 const start = join(dist, 'start.cjs');
 copyFileSync(join(root, 'agent/start.cjs'), start);
 const node = join(dist, 'node');
-copyFileSync(join(root, `node_modules/node-linux-${process.arch}/bin/node`), node);
+copyFileSync(join(natives, `node-linux-${arch}/bin/node`), node);
+writeFileSync(join(dist, 'packages.json'), bundledPackages(root, contents, [`node-linux-${arch}`, 'koffi', `@koromix/koffi-linux-${arch}`]));
 writeFileSync(
   join(dist, 'imds-guard'),
   `#!/bin/sh
@@ -99,13 +110,18 @@ exec "$here/node" "$here/start.cjs" "$@"
 );
 chmodSync(join(dist, 'imds-guard'), 0o755);
 
-const sample = join(dist, 'sample.txt');
-writeFileSync(sample, SAMPLE);
-const from = ['--from', sample, '--from-backend', 'nft'];
-const commandLines = [['rules'], ['check', ...from], ['check', ...from, '--output', 'json'], ['check', ...from, '--output', 'npd'], ['explain', ...from]];
-const making = JSON.stringify({ commandLines, bundles: [...onDemand].map((name) => `${name}.cjs`) });
-execFileSync(node, [start], { env: { IMDS_GUARD_MAKE_CACHE: making }, stdio: 'inherit' });
-rmSync(sample);
+if (arch === process.arch) makeCaches();
+else console.error(`built for ${arch} on ${process.arch}: without V8's compiled code, so each start there compiles (some 40 ms)`);
 
 rmSync(finished, { recursive: true, force: true });
 renameSync(dist, finished);
+
+function makeCaches() {
+  const sample = join(dist, 'sample.txt');
+  writeFileSync(sample, SAMPLE);
+  const from = ['--from', sample, '--from-backend', 'nft'];
+  const commandLines = [['rules'], ['check', ...from], ['check', ...from, '--output', 'json'], ['check', ...from, '--output', 'npd'], ['explain', ...from]];
+  const making = JSON.stringify({ commandLines, bundles: [...onDemand].map((name) => `${name}.cjs`) });
+  execFileSync(node, [start], { env: { IMDS_GUARD_MAKE_CACHE: making }, stdio: 'inherit' });
+  rmSync(sample);
+}
