@@ -13,6 +13,8 @@ export interface ToTry {
   /** Undefined for the node's own network. */
   readonly path: string | undefined;
   readonly families: readonly Family[];
+  /** Nothing but its ports tells its packets from those of others: they come by no interface of their own. */
+  readonly isToldByPort: boolean;
 }
 
 export interface Trial {
@@ -22,10 +24,10 @@ export interface Trial {
   readonly unseen?: string;
 }
 
-/** All in all less than three seconds, so that a health check that may take five can wait for it. */
 /** Longer than a second: then a SYN goes out again, so that one that was lost is not taken for one that was dropped. */
 const CONNECT_MS = 1300;
 const ANSWER_MS = 900;
+/** All in all less than three seconds, so that a health check that may take five can wait for it. */
 const TOGETHER_MS = 2700;
 /** How often what was seen is taken from the kernel, which keeps only so much. */
 const DRAIN_MS = 50;
@@ -55,7 +57,7 @@ export async function probeNetworks(networks: readonly ToTry[], agent: string): 
   const timer = setInterval(drain, DRAIN_MS);
   try {
     const prober = new Prober(namespaces, agent);
-    const tried = await Promise.all(networks.flatMap(({ path, families }) => families.map((family) => prober.probe(path, family))));
+    const tried = await Promise.all(networks.flatMap(({ path, families, isToldByPort }) => families.map((family) => prober.probe({ path, family, ports: isToldByPort ? prober.ownPorts : prober.ports }))));
     // What nobody took is lost as well.
     if (!drain() && sightings) sightings.lost += 1;
     return { tried, sightings, ...('because' in tap ? { unseen: tap.because } : {}) };
@@ -76,43 +78,73 @@ async function openTap(): Promise<PacketTap | { readonly because: string }> {
   }
 }
 
+/** Ports for the connections of one probe, each its own as far as they go. */
+class Ports {
+  private readonly first: number;
+  private readonly count: number;
+  private taken: number;
+
+  constructor(first: number, last: number) {
+    this.first = first;
+    this.count = last - first + 1;
+    this.taken = randomInt(this.count);
+  }
+
+  /** The next ones; `take` says which it was, for there may be one that is held. */
+  next(): readonly number[] {
+    return Array.from({ length: PORTS_AT_A_TIME }, (_, at) => this.first + ((this.taken + at) % this.count));
+  }
+
+  take(port: number): void {
+    this.taken = port - this.first + 1;
+  }
+}
+
+/** Networks that are told by nothing but their ports have these for themselves; each takes four at once. */
+const OWN_PORTS = 128;
+
+interface Way {
+  readonly path: string | undefined;
+  readonly family: Family;
+  readonly ports: Ports;
+}
+
 class Prober {
+  readonly ports = new Ports(PROBE_PORTS.first, PROBE_PORTS.last - OWN_PORTS);
+  readonly ownPorts = new Ports(PROBE_PORTS.last - OWN_PORTS + 1, PROBE_PORTS.last);
   private readonly namespaces: NetworkNamespaces;
   private readonly agent: string;
-  /** Each connection has its own port, as far as they go, so that no two are taken for one. */
-  private lastPort = randomInt(PROBE_PORTS.first, PROBE_PORTS.last + 1);
 
   constructor(namespaces: NetworkNamespaces, agent: string) {
     this.namespaces = namespaces;
     this.agent = agent;
   }
 
-  async probe(path: string | undefined, family: Family): Promise<TriedNetwork> {
+  async probe(way: Way): Promise<TriedNetwork> {
+    const { path, family } = way;
     const untilMs = performance.now() + TOGETHER_MS;
-    const [v1, token] = await Promise.all([this.ask(path, family, metadataRequest(family, this.agent), untilMs), this.ask(path, family, tokenRequest(family, this.agent), untilMs)]);
-    const v2 = token.is === 'answered' && token.status === 200 && isToken(token.body) ? await this.ask(path, family, metadataRequest(family, this.agent, token.body), untilMs) : undefined;
+    const [v1, token] = await Promise.all([this.ask(way, metadataRequest(family, this.agent), untilMs), this.ask(way, tokenRequest(family, this.agent), untilMs)]);
+    const v2 = token.is === 'answered' && token.status === 200 && isToken(token.body) ? await this.ask(way, metadataRequest(family, this.agent, token.body), untilMs) : undefined;
     return { networkNamespace: path ?? 'node', family, v1, token: token.is === 'answered' ? { ...token, body: isToken(token.body) ? 'a token' : '' } : token, v2 };
   }
 
-  private async ask(path: string | undefined, family: Family, request: string, untilMs: number): Promise<Tried> {
-    const opened = this.open(path, family);
+  private async ask(way: Way, request: string, untilMs: number): Promise<Tried> {
+    const opened = this.open(way);
     if ('is' in opened) return opened;
     const left = Math.max(1, untilMs - performance.now());
-    return exchange(opened.fd, opened.port, family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left) });
+    return exchange(opened.fd, opened.port, way.family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left) });
   }
 
-  private open(path: string | undefined, family: Family): { readonly fd: number; readonly port: number } | Tried {
-    const ports = Array.from({ length: PORTS_AT_A_TIME }, (_, at) => portAfter(this.lastPort, at + 1));
-    this.lastPort = ports.at(-1)!;
+  private open({ path, family, ports }: Way): { readonly fd: number; readonly port: number } | Tried {
+    const next = ports.next();
     try {
-      const opened = path === undefined ? openTcpSocket(this.namespaces.libc, family, ports) : this.namespaces.inside(path, (c) => openTcpSocket(c, family, ports));
-      this.lastPort = opened.port;
+      const opened = path === undefined ? openTcpSocket(this.namespaces.libc, family, next) : this.namespaces.inside(path, (c) => openTcpSocket(c, family, next));
+      ports.take(opened.port);
       return opened;
     } catch (error) {
+      ports.take(next.at(-1)!);
       if (error instanceof KernelError && error.code === 'EAFNOSUPPORT') return { is: 'no-route', code: error.code };
       return { is: 'not-entered', because: error instanceof Error ? error.message : String(error) };
     }
   }
 }
-
-const portAfter = (port: number, by: number): number => PROBE_PORTS.first + ((port - PROBE_PORTS.first + by) % (PROBE_PORTS.last - PROBE_PORTS.first + 1));

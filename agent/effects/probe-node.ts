@@ -28,7 +28,7 @@ export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<Pro
   const skipped = found.skipped.map(({ path, because }) => ({ networkNamespace: path, because }));
   if (chosen.length === 0) return summary({ control: [], networks: [], found: 0, uncovered: uncoveredBy(chosen, found), skipped, tookMs: performance.now() - startedMs });
   const families = ['ipv4', 'ipv6'] as const;
-  const networks: ToTry[] = [{ path: undefined, families }, ...chosen.map(({ path }) => ({ path, families }))];
+  const networks: ToTry[] = [{ path: undefined, families, isToldByPort: true }, ...chosen.map(({ path, strangers }) => ({ path, families, isToldByPort: strangers.length > 0 }))];
   const { tried, sightings, unseen } = await probeNetworks(networks, agent);
   const nameOf = nameOfLink(found);
   const ground = { sightings, unseen, inside: insideOf(found), nameOf };

@@ -7,6 +7,8 @@ import { amongPods, asMachine, classesOf, found, probe } from './world.ts';
 t.setTimeout(120_000);
 
 const imds = '169.254.169.254';
+/** Each has four connections at once, and there are 512 ports. */
+const PODS = 140;
 const rule = (hook: string, words: string): string => `table inet rules\ndelete table inet rules\ntable inet rules {\n chain c {\n type ${hook}\n ip daddr ${imds} tcp dport 80 ${words}\n }\n}\n`;
 const forward = 'filter hook forward priority filter';
 
@@ -87,4 +89,18 @@ t.test('a whole card in a pod: nobody on the node sees what it sends', async (t)
   const quiet = await probe(lab, machine);
   t.match({ exitCode: quiet.exitCode, value: quiet.value }, { exitCode: 2, value: { answer: 'unknown' } }, 'its silence is not of the node');
   t.same(quiet.value.networks.filter(({ family }) => family === 'ipv4').map(({ class: kind }) => kind).sort(), ['dropped', 'inconclusive']);
+});
+
+t.test('more connections than there are ports: those of a card are never taken for those of another pod', async (t) => {
+  // Files are tried in the order of their names, and that of the 99th pod is the last.
+  const names = Array.from({ length: PODS }, (_, at) => (at === 98 ? 'card' : `pod${at}`));
+  const lab: Lab = await makeLab({ pods: Object.fromEntries(names.map((name) => [name, name === 'card' ? 'macvlan' : 'eni'])), residents: 'when-asked' });
+  t.teardown(lab.remove);
+  const card = lab.pods['card']!;
+  await nft(lab, rule(forward, 'drop'));
+  t.equal(classesOf(found((await probe(lab)).value, card)), 'open (open, open)');
+  await lab.exec(card.namespace, 'nft', ['-f', '-'], { stdin: rule('filter hook output priority filter', 'drop') });
+  const { value } = await probe(lab);
+  t.equal(classesOf(found(value, card)), 'inconclusive (inconclusive, inconclusive)');
+  t.equal(value.networks.filter(({ class: kind }) => kind === 'dropped').length, PODS - 1);
 });

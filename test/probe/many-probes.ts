@@ -34,7 +34,7 @@ const [rounds = '', ...paths] = process.argv.slice(2);
 const became: Record<string, number> = {};
 
 async function probeAll(): Promise<number> {
-  const { tried } = await probeNetworks(paths.map((path) => ({ path, families: ['ipv4'] as const })), 'imds-guard/test');
+  const { tried } = await probeNetworks(paths.map((path) => ({ path, families: ['ipv4'] as const, isToldByPort: false })), 'imds-guard/test');
   for (const { v1 } of tried) became[v1.is] = (became[v1.is] ?? 0) + 1;
   return tried.length;
 }

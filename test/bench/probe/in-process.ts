@@ -10,7 +10,7 @@ export interface Cost {
 }
 
 const [times = '', ...paths] = process.argv.slice(2);
-const networks = paths.map((path) => ({ path, families: ['ipv4'] as const }));
+const networks = paths.map((path) => ({ path, families: ['ipv4'] as const, isToldByPort: false }));
 const became: Record<string, number> = {};
 const wallMs: number[] = [];
 
