@@ -15,7 +15,7 @@ async function doubted(t: Test, lab: Lab, reason: string, names: RegExp, whose =
     t.match(target, { answer: 'unknown', reason }, target.name);
     t.ok(target.answer === 'unknown' && target.doubts.some(({ why, rule }) => names.test(`${why} ${rule?.rule ?? ''}`)), `${target.name} names ${names}`);
   }
-  t.match(await guard(lab, ['check']), { exitCode: 2, stdout: names });
+  t.match(await guard(lab, ['check', '--no-probe']), { exitCode: 2, stdout: names });
 }
 
 async function guarded(t: Test): Promise<Lab<'ordinary' | 'other'>> {

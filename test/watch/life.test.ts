@@ -170,7 +170,7 @@ t.test('programs of iptables that fail, and work again later: unknown meanwhile,
   const lab = await makeNode(t);
   const folder = shimFolder(t);
   writeFileSync(`${folder}.broken`, '');
-  const daemon = start(t, lab, [], { before: shims(folder) });
+  const daemon = start(t, lab, ['--no-probe'], { before: shims(folder) });
   const broken = await daemon.statusThat(({ counts }) => counts.checks.unknown + counts.checks.failed >= 2);
   t.match(broken, { answer: 'unknown', provedBlocked: false });
   t.ok(await dies(lab, lab.pods.ordinary));
