@@ -109,6 +109,7 @@ exec "$here/node" "$here/start.cjs" "$@"
 `,
 );
 chmodSync(join(dist, 'imds-guard'), 0o755);
+copyFileSync(join(root, 'agent/kubectl-imds_guard'), join(dist, 'kubectl-imds_guard'));
 
 if (arch === process.arch) makeCaches();
 else console.error(`built for ${arch} on ${process.arch}: without V8's compiled code, so each start there compiles (some 40 ms)`);
