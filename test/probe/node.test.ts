@@ -1,7 +1,7 @@
 // What happens to all pods at once: the node's rules, its translations, the hop limit, and IMDS that answers nobody.
 import t from 'tap';
 import type { ProbeReport } from '../../agent/core/probe/report.ts';
-import { apply, must, nft } from '../kernel/guard.ts';
+import { apply, guard, must, nft } from '../kernel/guard.ts';
 import { type Lab, type Pod, makeLab } from '../lab/lab.ts';
 import { type CauseName, type Plot, causeNames, causeOf, happensTo, play, setScene } from './causes.ts';
 import { classesOf, found, probe } from './world.ts';
@@ -49,6 +49,17 @@ t.test('a pod with a card of its own goes by every rule, and is named', async (t
   t.match({ exitCode, value }, { exitCode: 1, value: { answer: 'open', reason: 'PodReachedImds', message: lab.pods.card.namespace } });
   t.match(found(value, lab.pods.card), { class: 'open', kind: 'macvlan' });
   t.match(found(value, lab.pods.web), { class: 'dropped', kind: 'eni+' });
+});
+
+t.test('without --all, some of each kind that rules tell apart, and every pod with a card', async (t) => {
+  const lab: Lab = await makeLab({ pods: { a: 'eni', b: 'eni', c: 'eni', d: 'eni', e: 'vlan', f: 'v6', g: { kind: 'eni', prefix: 'cali' }, h: 'macvlan', i: 'macvlan', j: 'macvlan' } });
+  t.teardown(lab.remove);
+  const { stdout } = await guard(lab, ['probe', '--output', 'json']);
+  const report = JSON.parse(stdout) as ProbeReport;
+  t.equal(report.found, 10);
+  const tried = Object.values(lab.pods).filter((pod) => found(report, pod) !== undefined).map(({ name }) => name);
+  t.same(tried.slice(-6), ['e', 'f', 'g', 'h', 'i', 'j']);
+  t.ok(tried.length > 6 && tried.length < 10, `not all of those of which there are many: ${tried.join(' ')}`);
 });
 
 for (const version1 of [true, false]) {
