@@ -5,7 +5,7 @@ NODE := node_modules/node-linux-$(ARCH)/bin/node
 SHELL := /bin/sh
 .SHELLFLAGS := -ec
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup system build check test demo fuzz soak bench reasons clean
+.PHONY: help setup system build check test demo fuzz soak bench reasons manifests clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -38,6 +38,9 @@ bench: build ## how long a pass takes, and what it costs
 
 reasons: setup ## agent/commands/reasons.md from the list in the code
 	@WRITE_REASONS=1 $(NODE) test/unit/reasons.test.ts >/dev/null
+
+manifests: setup ## daemonset/*.yaml from the chart, by a helm that is built for it
+	@WRITE_MANIFESTS=1 $(NODE) test/chart/manifests.test.ts >/dev/null
 
 clean: ## what the build and the tests leave
 	@rm -rf dist .tap coverage node_modules/.cache

@@ -10,9 +10,9 @@ import { fileURLToPath } from 'node:url';
 import { environment, findSandbox, spawnInside, type Sandbox } from './lab/sandbox.ts';
 
 /** All but these get namespaces of their own, whether they need them or not: then no test can touch the machine. */
-const inTheOpen = new Set(['unit']);
+const inTheOpen = new Set(['unit', 'chart']);
 const jobs = (group: string): number => (group === 'unit' ? 2 : 1);
-const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
+const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, image: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
@@ -31,9 +31,11 @@ async function main(): Promise<void> {
   const known = groups();
   const asked = process.argv.length > 2 ? process.argv.slice(2) : [...known.keys()];
   if (asked.includes('probe')) buildMetadataMock();
+  const buildFailed = asked.includes('image') && !buildImage();
   const sandbox = asked.every(group => inTheOpen.has(group)) ? open : findSandbox();
   const outcomes: Outcome[] = [];
   for (const group of asked) outcomes.push(await run(group, known, sandbox));
+  if (buildFailed) outcomes.push({ passed: 0, failed: 1, skips: [] });
   conclude(outcomes);
 }
 
@@ -171,6 +173,13 @@ function buildTap(): void {
 /** In the open, for the tests have no way out. Where it cannot be built, those that need it say so, and are skipped. */
 function buildMetadataMock(): void {
   spawnSync(process.execPath, [fileURLToPath(new URL('lab/metadata-mock.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
+}
+
+/** The same. Where there is nothing to build it with, its tests are skipped; where it does not build, that is a failure. */
+function buildImage(): boolean {
+  const { status } = spawnSync(process.execPath, [fileURLToPath(new URL('image/image.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
+  if (status !== 0) console.log('  FAILED the image does not build; why is above');
+  return status === 0;
 }
 
 // Last, because a class does not exist before its line.
