@@ -12,7 +12,10 @@ import { environment, findSandbox, spawnInside, type Sandbox } from './lab/sandb
 /** All but these get namespaces of their own, whether they need them or not: then no test can touch the machine. */
 const inTheOpen = new Set(['unit', 'chart']);
 const jobs = (group: string): number => (group === 'unit' ? 2 : 1);
-const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, image: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
+const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, image: 420, cluster: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
+
+/** Real programs of Kubernetes that a group runs: test/cluster/binaries.ts. */
+const binariesOf: Readonly<Record<string, readonly string[]>> = { cluster: ['etcd', 'kube-apiserver'], chart: ['helm', 'etcd', 'kube-apiserver'] };
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));
@@ -31,6 +34,7 @@ async function main(): Promise<void> {
   const known = groups();
   const asked = process.argv.length > 2 ? process.argv.slice(2) : [...known.keys()];
   if (asked.includes('probe')) buildMetadataMock();
+  buildBinaries(asked.flatMap(group => binariesOf[group] ?? []));
   const buildFailed = asked.includes('image') && !buildImage();
   const sandbox = asked.every(group => inTheOpen.has(group)) ? open : findSandbox();
   const outcomes: Outcome[] = [];
@@ -173,6 +177,12 @@ function buildTap(): void {
 /** In the open, for the tests have no way out. Where it cannot be built, those that need it say so, and are skipped. */
 function buildMetadataMock(): void {
   spawnSync(process.execPath, [fileURLToPath(new URL('lab/metadata-mock.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
+}
+
+/** The same, minutes the first time. Where there is no Go the tests are skipped; where the build fails, so do they. */
+function buildBinaries(names: readonly string[]): void {
+  if (names.length === 0) return;
+  spawnSync(process.execPath, [fileURLToPath(new URL('cluster/binaries.ts', import.meta.url)), ...names], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
 }
 
 /** The same. Where there is nothing to build it with, its tests are skipped; where it does not build, that is a failure. */
