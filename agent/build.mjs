@@ -4,7 +4,7 @@
 //   node agent/build.mjs [ARCH [FOLDER]]   x64 or arm64, which need not be this machine's; dist, or another folder
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { bundledPackages } from './bundled-packages.mjs';
@@ -34,7 +34,7 @@ COMMIT
 
 const [, , arch = process.arch, folder = 'dist'] = process.argv;
 const natives = nativePackages(root, arch);
-const finished = join(root, folder);
+const finished = resolve(root, folder);
 // Built beside and swapped in at the end: a build that fails leaves the last good one.
 const dist = `${finished}.new`;
 rmSync(dist, { recursive: true, force: true });

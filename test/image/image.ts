@@ -15,6 +15,8 @@ export interface Image {
   /** Its files, as they lie in the image: owners and modes too. */
   readonly root: string;
   readonly config: ImageConfig;
+  /** dist/ for the other kind of machine, as far as it can be made on this one. */
+  readonly otherDist: string;
 }
 export interface ImageConfig {
   readonly Entrypoint: readonly string[];
@@ -27,13 +29,14 @@ const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const cache = join(process.env['IMDS_GUARD_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'imds-guard'), 'image');
 const SUITE = 'trixie';
 const BASES = { debian: 'docker.io/library/debian:trixie-slim', node: 'docker.io/library/node:24-trixie-slim' } as const;
+export const OTHER_ARCH = process.arch === 'arm64' ? 'x64' : 'arm64';
 const PROGRAMS = ['buildah', 'runc', 'debootstrap'] as const;
 
 /** The image of this checkout, or why there is none: then a test skips, loudly. */
 export function builtImage(): Image | { readonly missing: string } {
   const place = placeOf();
   if (!existsSync(place)) return { missing: whyNot() ?? 'the image of this checkout was not built: node test/image/image.ts' };
-  return { root: join(place, 'root'), config: JSON.parse(readFileSync(join(place, 'config.json'), 'utf8')) as ImageConfig };
+  return { root: join(place, 'root'), otherDist: join(place, `dist.${OTHER_ARCH}`), config: JSON.parse(readFileSync(join(place, 'config.json'), 'utf8')) as ImageConfig };
 }
 
 /** What the image is made of: whatever the build may copy. */
@@ -78,6 +81,7 @@ function build(): void {
   } finally {
     buildah('rm', container);
   }
+  must(process.execPath, [join(checkout, 'agent/build.mjs'), OTHER_ARCH, join(fresh, `dist.${OTHER_ARCH}`)]);
   forgetOlder();
   renameSync(fresh, place);
 }
