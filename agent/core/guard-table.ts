@@ -30,6 +30,8 @@ export interface CountSet {
   readonly key: readonly ('interfaceName' | 'ipv4Address' | 'ipv6Address' | 'cgroup')[];
   readonly timeoutMs: number;
   readonly counting: Counting;
+  /** Without: only the element's time is kept. */
+  readonly hasCounter?: boolean;
 }
 /** Of every set: more than a node has interfaces or cgroups, and more than pods have addresses. */
 export const COUNT_SET_SIZE = 4096;
@@ -42,7 +44,7 @@ const DAY_MS = 24 * HOUR_MS;
  */
 export const COUNT_SETS: readonly CountSet[] = [
   { name: 'interfaces', key: ['interfaceName'], timeoutMs: 7 * DAY_MS, counting: 'simple' },
-  { name: 'recent', key: ['interfaceName'], timeoutMs: 7 * DAY_MS, counting: 'simple' },
+  { name: 'recent', key: ['interfaceName'], timeoutMs: 7 * DAY_MS, counting: 'simple', hasCounter: false },
   { name: 'clients4', key: ['interfaceName', 'ipv4Address'], timeoutMs: DAY_MS, counting: 'simple' },
   { name: 'clients6', key: ['interfaceName', 'ipv6Address'], timeoutMs: DAY_MS, counting: 'simple' },
   { name: 'probes', key: ['interfaceName'], timeoutMs: DAY_MS, counting: 'simple' },
@@ -51,6 +53,11 @@ export const COUNT_SETS: readonly CountSet[] = [
   { name: 'processes', key: ['cgroup'], timeoutMs: DAY_MS, counting: 'full' },
 ];
 export const countSets = (counting: Counting): readonly CountSet[] => COUNT_SETS.filter((set) => counting === 'full' || set.counting === 'simple');
+
+/** Since when is counted: the age of its one element, written with the table. No rule fills it, and no node lives for ten years. */
+export const SINCE_SET = { name: 'since', key: ['interfaceName'], size: 1, timeoutMs: 3650 * DAY_MS } as const;
+export const SINCE_ELEMENT = GUARD_TABLE;
+export const setNames = (counting: Counting): readonly string[] => [...countSets(counting), SINCE_SET].map(({ name }) => name);
 
 /** The first four bytes of a request. */
 export const REQUESTS = { puts: 'PUT ', gets: 'GET ' } as const;
@@ -115,7 +122,8 @@ export const guardScript = (act: GuardAct, replaces = false, counting: Counting 
   [
     ...(replaces ? [`delete table inet ${GUARD_TABLE}`] : []),
     `table inet ${GUARD_TABLE} {`,
-    ...countSets(counting).flatMap(setLines),
+    ...countSets(counting).flatMap((set) => setLines(set, COUNT_SET_SIZE, 'dynamic,timeout')),
+    ...setLines(SINCE_SET, SINCE_SET.size, 'timeout', `elements = { "${SINCE_ELEMENT}" }`),
     ...guardChains(act, counting).flatMap(chainLines),
     '}',
     '',
@@ -123,12 +131,13 @@ export const guardScript = (act: GuardAct, replaces = false, counting: Counting 
 
 const NFT_TYPE: Readonly<Record<CountSet['key'][number], string>> = { interfaceName: 'ifname', ipv4Address: 'ipv4_addr', ipv6Address: 'ipv6_addr', cgroup: 'cgroupsv2' };
 
-const setLines = ({ name, key, timeoutMs }: CountSet): string[] => [
+const setLines = ({ name, key, timeoutMs }: Pick<CountSet, 'name' | 'key' | 'timeoutMs'>, size: number, flags: string, ...more: readonly string[]): string[] => [
   `  set ${name} {`,
   `    type ${key.map((part) => NFT_TYPE[part]).join(' . ')}`,
-  `    size ${COUNT_SET_SIZE}`,
-  '    flags dynamic,timeout',
+  `    size ${size}`,
+  `    flags ${flags}`,
   `    timeout ${timeoutMs / HOUR_MS}h`,
+  ...more.map((line) => `    ${line}`),
   '  }',
 ];
 

@@ -1,6 +1,6 @@
 import { type Backend, type Family, type NftTable, type Ruleset, ruleText } from 'node-iptables';
 import { type Desired, type DesiredRule, OWN_CHAIN } from './desired.ts';
-import { COUNTINGS, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, countSets, guardChains, guardScript } from './guard-table.ts';
+import { COUNTINGS, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, guardChains, guardScript, setNames } from './guard-table.ts';
 import type { Observed } from './observed.ts';
 import { isHidden, withNativeRules } from './native-rules.ts';
 import { FOUND_CHAIN, bareRules, copiesOf, foundRecord, hasOwnCopy, ownRules, wroteBefore } from './own-rules.ts';
@@ -187,13 +187,13 @@ const restore = (family: Family, backend: Backend, table: string, lines: readonl
 /** Counters and elements come and go, and who owns it is no matter. A rule more is one too many: it may accept. */
 function guardStands(table: NftTable, act: GuardAct, counting: Counting): boolean {
   const wanted = guardChains(act, counting);
-  const sets = countSets(counting);
+  const sets = setNames(counting);
   return (
     table.dormant === 'no' &&
     table.flowtables.size === 0 &&
     table.chains.size === wanted.length &&
     table.sets.size === sets.length &&
-    sets.every(({ name }) => table.sets.has(name)) &&
+    sets.every((name) => table.sets.has(name)) &&
     wanted.every(({ name, hook, rules }) => {
       const chain = table.chains.get(name);
       const inPlace = hook ? chain?.type === 'filter' && chain.hook === hook.name && chain.priority === hook.priority && chain.policy === 'accept' : chain?.hook === undefined;

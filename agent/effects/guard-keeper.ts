@@ -1,9 +1,12 @@
 import { type Message, META, RULE, type TableState, attributesOf, batch, comparison, deleteTable, expressionsOf, listRules, listTables, loadedMeta, packetsOf, readTable, verdictOf } from 'node-iptables/netlink';
 import { ERRNO, KernelError, type NetlinkRequests } from 'node-iptables/kernel';
-import { GUARD_FORMS, type GuardForm, type GuardWish, guardBatch, isAboutCounting, tableOf } from '../core/watch/guard-batch.ts';
+import { type CountTable, isShortCountSet } from '../core/clients/counts-of-table.ts';
+import { NOTHING_CARRIED, carriedCounts } from '../core/watch/carried-counts.ts';
+import { GUARD_FORMS, type GuardForm, type GuardWish, guardBatch, refusedPart, tableOf } from '../core/watch/guard-batch.ts';
 import { COUNTINGS, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, guardActOf } from '../core/guard-table.ts';
 import type { Settings } from '../core/settings.ts';
 import type { GuardStatus } from '../core/watch-status.ts';
+import { readCountTable } from './read-counts.ts';
 
 /** Tables of ours, whichever form the kernel takes. */
 export const GUARD_TABLES: ReadonlySet<string> = new Set([GUARD_TABLE, OWNED_GUARD_TABLE]);
@@ -39,19 +42,21 @@ export class GuardKeeper {
     return this.status.state;
   }
 
-  /** Writes the table, whatever stands in its place, unless another process owns it. */
+  /** Writes the table, whatever stands in its place, unless another process owns it. What that has counted is carried over. */
   keep(settings: Pick<Settings, 'guard' | 'mode' | 'action'>): GuardStatus {
     const act = guardActOf(settings);
     const isAsBefore = act === this.act;
     this.act = act;
     if (settings.guard === 'none') return this.giveUp();
     const wanted = settings.guard === 'plain' ? (['plain'] as const) : this.forms;
-    // What nobody else can have changed keeps its counts.
+    // What nobody else can have changed is left alone.
     if (isAsBefore && this.status.state === 'owned-persistent' && wanted[0] === this.status.state && this.stands()) return this.status;
+    const isRepair = isAsBefore && act !== 'observe' && this.status.state !== 'absent' && !this.stands();
     try {
       const there = this.tables();
+      const counted = this.counted(there, isRepair);
       for (const form of wanted) {
-        const result = this.write(form, there);
+        const result = this.write(form, there, counted);
         if (result === 'written') return (this.status = { state: form });
         if (result !== 'unknown-form') return (this.status = { state: 'absent', because: result });
         this.forms = this.forms.filter((one) => one !== form);
@@ -115,13 +120,13 @@ export class GuardKeeper {
     this.requests.close();
   }
 
-  private write(form: GuardForm, there: readonly TableState[]): 'written' | 'unknown-form' | string {
+  private write(form: GuardForm, there: readonly TableState[], counted: CountTable | undefined): 'written' | 'unknown-form' | string {
     const existing = there.find(({ name }) => name === tableOf(form));
     if (existing?.owner !== undefined && existing.owner !== this.port) return `another process owns table inet ${existing.name}`;
-    const failure = this.send(form, existing !== undefined);
+    const failure = this.send(form, existing !== undefined, counted);
     if (failure === undefined) {
       // What goes with its owner must not leave the node bare: a plain one stands beside it.
-      return form === 'owned' ? this.write('plain', there) : 'written';
+      return form === 'owned' ? this.write('plain', there, counted) : 'written';
     }
     if (failure === ERRNO.EPERM) return NOT_PERMITTED;
     // Flags that the kernel does not know: EINVAL before 5.12, EOPNOTSUPP since.
@@ -129,15 +134,46 @@ export class GuardKeeper {
     return `the kernel refused it (${new KernelError('nf_tables', failure).code})`;
   }
 
-  /** Counts what it can: that a kernel does not know how to look into a packet must not keep the drops from it. */
-  private send(form: GuardForm, replaces: boolean): number | undefined {
+  /** Counts what it can: that a kernel does not know how to look into a packet, or does not take what was counted, must not keep the drops from it. */
+  private send(form: GuardForm, replaces: boolean, counted: CountTable | undefined): number | undefined {
     const [counting = 'simple', ...simpler] = this.countings;
     const wish: GuardWish = { form, counting, act: this.act };
-    const { results } = this.requests.ask(...guardBatch(wish, replaces));
+    const carried = counted && knowsElements(wish) ? carriedCounts(counted, counting) : NOTHING_CARRIED;
+    let results: readonly number[];
+    try {
+      ({ results } = this.requests.ask(...guardBatch(wish, replaces, carried)));
+    } catch (error) {
+      // Too much for the socket, or for the memory that is left.
+      if (carried !== NOTHING_CARRIED && error instanceof KernelError) return this.send(form, replaces, undefined);
+      throw error;
+    }
     const failedAt = results.findIndex((errno) => errno !== 0);
-    if (failedAt < 0 || simpler.length === 0 || results[failedAt] === ERRNO.EPERM || !isAboutCounting(failedAt, wish, replaces)) return results[failedAt];
-    this.countings = simpler;
-    return this.send(form, replaces);
+    const failure = results[failedAt];
+    if (failure === undefined || failure === ERRNO.EPERM) return failure;
+    switch (refusedPart(failedAt, wish, replaces)) {
+      case 'table':
+        return failure;
+      case 'counting':
+        if (simpler.length === 0) return failure;
+        this.countings = simpler;
+        return this.send(form, replaces, counted);
+      case 'elements':
+        return carried === NOTHING_CARRIED ? failure : this.send(form, replaces, undefined);
+    }
+  }
+
+  /**
+   * By the table that has counted for longest, whoever wrote it: the one with an owner, where that is us. Who asks between this and
+   * the new table, a few milliseconds, is not counted. A repair does not wait for what a pod can fill: to read that takes some 50 ms.
+   */
+  private counted(there: readonly TableState[], isRepair: boolean): CountTable | undefined {
+    const [table] = there.filter(({ owner }) => owner === undefined || owner === this.port).sort((a, b) => Number(b.owner !== undefined) - Number(a.owner !== undefined));
+    try {
+      return table && readCountTable(this.requests, table, isRepair ? isShortCountSet : undefined);
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      return undefined;
+    }
   }
 
   private tables(): TableState[] {
@@ -150,6 +186,9 @@ export class GuardKeeper {
     return found;
   }
 }
+
+/** An older kernel takes no notice of an element's time (5.3) and counter (5.7): as if everybody had asked just now, and never again. */
+const knowsElements = ({ form, counting }: GuardWish): boolean => counting === 'full' || form !== 'plain';
 
 type Requests = Pick<NetlinkRequests, 'ask' | 'list' | 'close' | 'fd' | 'port'>;
 

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import type { ClientsReport } from '../../agent/core/clients/report.ts';
 import { podName } from '../../agent/core/clients/node-clients.ts';
+import { SINCE_SET, guardScript } from '../../agent/core/guard-table.ts';
 import { apply, guard, program } from '../kernel/guard.ts';
 import { type Lab, makeLab } from '../lab/lab.ts';
 import { Pods, type ShortPod } from './pods.ts';
@@ -34,6 +35,30 @@ t.test('without a table there is nothing to tell, and what to do is said', async
   const { lab, pods } = await makeNode(t);
   t.match(await clients(lab, pods), { exitCode: 2, mode: 'absent', clients: [], conclusion: { answer: 'unknown', because: /there is no table inet imds-guard/, todo: /--mode observe/ } });
   t.match(await guard(lab, ['clients'], pods.before), { exitCode: 2, stdout: /^safe to block\? unknown: .*\n {2}do: imds-guard watch --mode observe/ });
+});
+
+t.test('safe to block: after a day in which nobody asked, and not a minute before; the daemon that takes over goes on', async (t) => {
+  const { lab, pods } = await makeNode(t);
+  const [web] = await pods.make(1);
+  await apply(lab, ['--mode', 'observe']);
+  t.match(await clients(lab, pods), { mode: 'observe', conclusion: { answer: 'unknown', because: 'nobody asked, but counting has gone on for 1 min only' } });
+  const countedFor = async (hours: number): Promise<void> => {
+    const script = guardScript('observe', true).replace('"imds-guard" }', `"imds-guard" expires ${SINCE_SET.timeoutMs / 3_600_000 - hours}h }`);
+    t.match(await lab.exec(lab.node, 'nft', ['-f', '-'], { stdin: script }), { exitCode: 0 });
+  };
+  await countedFor(23);
+  t.match(await clients(lab, pods), { conclusion: { answer: 'unknown', because: 'nobody asked, but counting has gone on for 23 h only' } });
+  await countedFor(25);
+  t.match(await clients(lab, pods), { exitCode: 0, conclusion: { question: 'safe-to-block', answer: 'yes', because: 'nobody asked within the last 25 h' } });
+  t.match(await guard(lab, ['clients'], pods.before), { stdout: /^safe to block\? yes: nobody asked within the last 25 h\n/m });
+
+  const daemon = lab.start(lab.node, program, ['watch', '--mode', 'observe', '--port', '0', '--no-probe'], { timeoutMs: 60_000 });
+  for (let said = ''; !said.includes('"guard table: '); ) said += String((await once(daemon.stdout, 'data'))[0]);
+  t.match(await clients(lab, pods), { conclusion: { answer: 'yes', because: 'nobody asked within the last 25 h' } });
+  t.equal(await pods.ask(web!, 'v2'), 200);
+  t.match(await clients(lab, pods), { conclusion: { answer: 'no', because: '1 client used IMDS within the last 25 h' } });
+  daemon.kill('SIGTERM');
+  await daemon;
 });
 
 for (const mode of ['observe', 'enforce'] as const) {

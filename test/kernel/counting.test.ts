@@ -2,11 +2,10 @@
 import { mkdirSync, mkdtempSync, rmdirSync, statSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import type { ClientCounts } from '../../agent/core/clients/counts.ts';
-import { type Lab, type Pod, makeLab } from '../lab/lab.ts';
-import { apply, backends, check, dies, expected, families, fates, foreign, guard, guardScript, iptables, must, nft, passes, remove, restore, rules, scriptsOf, world } from './guard.ts';
+import { type Pod, makeLab } from '../lab/lab.ts';
+import { apply, backends, check, dies, expected, families, fates, foreign, guard, guardScript, guardTable, iptables, must, nft, passes, remove, restore, rules, scriptsOf, world } from './guard.ts';
+import { counted, read } from './counted.ts';
 import { knock, mayMakeUpAddresses } from './knocks.ts';
 import { among, nobody } from './surroundings.ts';
 
@@ -18,18 +17,6 @@ const makeNode = async (t: Test) => {
   return lab;
 };
 const observe = ['--mode', 'observe'];
-const printCounts = fileURLToPath(new URL('print-counts.ts', import.meta.url));
-
-type Counted = Extract<ClientCounts, { state: 'counted' }>;
-async function read(lab: Lab, before: readonly string[] = []): Promise<ClientCounts> {
-  const [file = '', ...args] = [...before, process.execPath, printCounts];
-  return JSON.parse(await must(lab, file, ...args)) as ClientCounts;
-}
-async function counted(lab: Lab): Promise<Counted> {
-  const counts = await read(lab);
-  if (counts.state !== 'counted') throw new Error(counts.because);
-  return counts;
-}
 /** `{ eni0a1b2c3d4e5: 2 }` */
 const byInterface = (counts: readonly { readonly interface: string; readonly packets: number }[]): Readonly<Record<string, number>> => Object.fromEntries(counts.map((one) => [one.interface, one.packets]));
 const of = (pods: Readonly<Record<string, Pod>>, packets: Readonly<Record<string, number>>): Readonly<Record<string, number>> => Object.fromEntries(Object.entries(packets).map(([name, count]) => [pods[name]!.hostInterface, count]));
@@ -161,8 +148,8 @@ t.test('from enforce to observe and back: the rules of ours go and come, and tho
 
     const observed = await apply(lab, ['--backend', backend, ...observe]);
     t.match(observed, { value: { answer: 'open', problems: [], left: [] } });
-    t.equal(await rules(lab), `${bare}\n${await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard')}`, 'only the table that counts is more than before');
-    t.notMatch(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'), /forward|drop/);
+    t.equal(await rules(lab), `${bare}\n${await guardTable(lab)}`, 'only the table that counts is more than before');
+    t.notMatch(await guardTable(lab), /forward|drop/);
     t.ok(await dies(lab, lab.pods.two), 'who had the documented rule before us has it still');
     t.ok(await passes(lab, lab.pods.branch));
     const before = await world(lab);

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import { type Lab, type Pod, makeLab } from '../lab/lab.ts';
-import { answersOf, apply, check, dies, expected, families, fates, foreign, guard, guardScript, must, nft, passes, programOf, remove, restore, rules, world } from './guard.ts';
+import { answersOf, apply, check, dies, expected, families, fates, foreign, guard, guardScript, guardTable, must, nft, passes, programOf, remove, restore, rules, world } from './guard.ts';
 import { knock, mayMakeUpAddresses } from './knocks.ts';
 
 t.setTimeout(120_000);
@@ -29,7 +29,7 @@ t.test('the table alone: every packet dies by it, the node is not touched, and t
   await lab.seen();
 
   await writeTable(lab);
-  t.equal(await rules(lab), `${before}\n${await must(lab, 'nft', 'list', 'table', ...table.split(' '))}`, 'nothing else is lost');
+  t.equal(await rules(lab), `${before}\n${await guardTable(lab)}`, 'nothing else is lost');
   t.same(await fates(lab, ['node', ...pods]), expected(pods, 'timeout'));
   for (const live of lives) t.same(await live.request({ timeoutMs: 500 }), { fate: 'timeout', during: 'answer' }, 'a kept-alive connection dies');
   t.same(new Set((await lab.seen()).map(({ from }) => from)), new Set(['10.0.0.10']), 'IMDS has seen nobody but the node');
@@ -67,7 +67,7 @@ t.test('it holds when every rule of iptables is flushed, and when rivals accept 
 t.test('a table of ours that drops no more is written anew, in one step', async (t) => {
   const lab = await makeNode(t);
   t.match(await apply(lab), { exitCode: 0 });
-  const whole = await must(lab, 'nft', 'list', 'table', ...table.split(' '));
+  const whole = await guardTable(lab);
   const damages = {
     'an ACCEPT on top': `insert rule ${table} forward iifname "eni*" accept`,
     'a rule less': `flush chain ${table} forward`,
@@ -81,7 +81,7 @@ t.test('a table of ours that drops no more is written anew, in one step', async 
     const mended = await apply(lab);
     t.same(mended.value.steps, [{ do: 'nft', script: `delete table ${table}\n${guardScript}`, because: [`table ${table} is not as it should be`] }], what);
     t.match(mended, { exitCode: 0, value: { answer: 'blocked', problems: [] } }, what);
-    t.equal(await must(lab, 'nft', 'list', 'table', ...table.split(' ')), whole, what);
+    t.equal(await guardTable(lab), whole, what);
   }
   await nft(lab, `delete table ${table}\n`);
   t.match(await apply(lab), { exitCode: 0, value: { steps: [{ do: 'nft', script: guardScript, because: [`table ${table} is missing`] }] } });

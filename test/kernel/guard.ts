@@ -131,6 +131,13 @@ export const guardScript = `table inet imds-guard {
     flags dynamic,timeout
     timeout 24h
   }
+  set since {
+    type ifname
+    size 1
+    flags timeout
+    timeout 87600h
+    elements = { "imds-guard" }
+  }
   chain count {
     type filter hook prerouting priority -350; policy accept;
     ip daddr 169.254.169.254 tcp dport 80 goto asked
@@ -217,7 +224,9 @@ export async function world(lab: Node): Promise<string> {
   return [...parts, untouched(listed)].join('');
 }
 
-/** A listing as it was before any packet came. */
+/** The guard table as it was before any packet came. */
+export const guardTable = async (lab: Node): Promise<string> => untouched(await must(lab, 'nft', 'list', 'table', 'inet', 'imds-guard'));
+
 const untouched = (listed: string): string =>
   listed.replaceAll(/(\tset [a-z46]+ \{[^{}]*?timeout \w+\n)\t\telements = \{[^{}]*\}\n/g, '$1').replaceAll(/packets \d+ bytes \d+/g, 'packets 0 bytes 0');
 

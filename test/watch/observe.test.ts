@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { type Daemon, startDaemon } from '../lab/daemon.ts';
 import { type Lab, makeLab } from '../lab/lab.ts';
+import { counted } from '../kernel/counted.ts';
 import { apply, dies, iptables, must, nft, passes, rules, saved } from '../kernel/guard.ts';
 
 t.setTimeout(120_000);
@@ -92,4 +93,41 @@ t.test('apply --mode observe while a daemon enforces: refused, nothing changed',
   const before = await rules(lab);
   t.match(await apply(lab, ['--mode', 'observe']), { exitCode: 0, value: { answer: 'blocked', steps: [], problems: [/^imds-guard watch runs on this node, and would put back/] } });
   t.equal(await rules(lab), before);
+});
+
+t.test('who asked, and since when, is known after each death of the daemon, and in the other mode', async (t) => {
+  const lab = await makeNode(t);
+  const { ordinary, branch } = lab.pods;
+  const config = `/run/mode-${process.pid}-deaths.yaml`;
+  writeFileSync(config, 'mode: observe\n');
+  const restart = async (): Promise<Daemon> => {
+    const daemon = start(t, lab, ['--config', config]);
+    await observes(daemon);
+    return daemon;
+  };
+  let daemon = await restart();
+  t.ok(await passes(lab, ordinary, { version: 2 }));
+  const first = await counted(lab);
+  t.match(first, { interfaces: [{ interface: ordinary.hostInterface, packets: 2 }], puts: [{ packets: 1 }], gets: [{ packets: 1 }], sources: [{ source: ordinary.address4, packets: 2 }] });
+  let asked = 2;
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    await (signal === 'SIGKILL' ? daemon.kill(signal) : daemon.stop());
+    t.ok(await passes(lab, ordinary, { version: 1 }), 'while nobody watches it is counted too');
+    daemon = await restart();
+    t.ok(await passes(lab, ordinary, { version: 1 }), 'and afterwards');
+    asked += 2;
+    const { interfaces, puts, gets, sources, sinceMsAgo = 0 } = await counted(lab);
+    t.match({ interfaces, puts, gets, sources }, { interfaces: [{ interface: ordinary.hostInterface, packets: asked }], puts: [{ packets: 1 }], gets: [{ packets: asked - 1 }], sources: [{ packets: asked }] }, signal);
+    t.ok(interfaces[0]!.firstMsAgo! > first.interfaces[0]!.firstMsAgo! + 100, 'first seen when it was');
+    t.ok(interfaces[0]!.lastMsAgo! < 5000);
+    t.ok(sinceMsAgo >= interfaces[0]!.firstMsAgo!, `counted for ${sinceMsAgo} ms`);
+  }
+  writeFileSync(config, 'mode: enforce\n');
+  process.kill(daemon.pid!, 'SIGHUP');
+  await daemon.statusThat(({ mode, answer }) => mode === 'enforce' && answer === 'blocked');
+  t.ok(await dies(lab, branch));
+  const enforced = await counted(lab);
+  t.same(enforced.interfaces.find((one) => one.interface === ordinary.hostInterface)?.packets, asked);
+  t.ok(enforced.interfaces.some((one) => one.interface === branch.hostInterface));
+  t.ok(enforced.sinceMsAgo! >= enforced.interfaces.find((one) => one.interface === ordinary.hostInterface)!.firstMsAgo!);
 });

@@ -1,25 +1,36 @@
 import { type Bound, type Family, formatAddress } from 'node-iptables';
 import type { SetElement, SetState } from 'node-iptables/netlink';
-import { CLIENT_SET } from '../guard-table.ts';
+import { CLIENT_SET, COUNTINGS, COUNT_SET_SIZE, type Counting, SINCE_ELEMENT, SINCE_SET, guardChains, setNames } from '../guard-table.ts';
 import type { ClientCounts, InterfaceCount, ProcessCount, SourceCount } from './counts.ts';
 
-/** The sets of a guard table as the kernel lists them. */
+/** A guard table as the kernel lists it. */
 export interface CountTable {
-  readonly mode: 'enforce' | 'observe';
+  readonly isDormant: boolean;
+  /** How many rules each chain has. */
+  readonly rules: ReadonlyMap<string, number>;
   readonly sets: readonly { readonly state: SetState; readonly elements: readonly SetElement[] }[];
 }
 
+/** Sets of ours, and none that somebody made larger than ours are: to read it would take its time. */
+export const isCountSet = ({ name, size }: SetState): boolean => OUR_SETS.has(name) && size !== undefined && size <= COUNT_SET_SIZE;
+const OUR_SETS: ReadonlySet<string> = new Set(setNames('full'));
+/** Of those the ones that no pod can fill: to read them takes as long as the node has interfaces and cgroups. */
+export const isShortCountSet = ({ name }: SetState): boolean => !Object.values<string>(CLIENT_SET).includes(name);
+
 /** What a guard table has counted. A set that is not there has counted nothing: a kernel may have refused it. */
-export function countsOfTable({ mode, sets }: CountTable): Extract<ClientCounts, { state: 'counted' }> {
+export function countsOfTable(table: CountTable): Extract<ClientCounts, { state: 'counted' }> {
+  const { rules, sets } = table;
   const named = (name: string): readonly Counted[] => {
     const set = sets.find(({ state }) => state.name === name);
     return set ? set.elements.map((element) => countedOf(element, set.state)) : [];
   };
   const recent = new Map(named('recent').map(({ key, startedMsAgo }) => [interfaceOf(key), startedMsAgo]));
+  const since = sinceMsAgo(table);
   return {
     state: 'counted',
-    mode,
+    mode: rules.get('forward') ? 'enforce' : 'observe',
     seesPayload: sets.some(({ state }) => state.name === 'puts'),
+    ...(since === undefined ? {} : { sinceMsAgo: since }),
     interfaces: named('interfaces').map(({ key, packets, startedMsAgo }) => {
       // One set is read after the other: a single packet would be last seen before it was first seen.
       const lastMsAgo = recent.get(interfaceOf(key));
@@ -30,22 +41,36 @@ export function countsOfTable({ mode, sets }: CountTable): Extract<ClientCounts,
     gets: named('gets').map(lastOf),
     probes: named('probes').map(lastOf),
     processes: named('processes').map(processOf),
-    full: sets.filter(({ state: { size }, elements }) => size !== undefined && elements.length >= size).map(({ state }) => state.name),
+    full: sets.filter(({ state: { name, size }, elements }) => name !== SINCE_SET.name && size !== undefined && elements.length >= size).map(({ state }) => state.name),
   };
 }
+
+/** For how long this table has counted, if it counts: one that has lost its rules, or sleeps, tells nothing of who did not ask. */
+export function sinceMsAgo(table: CountTable): number | undefined {
+  const set = table.sets.find(({ state }) => state.name === SINCE_SET.name);
+  const element = set?.elements.find(({ key }) => interfaceOf(key) === SINCE_ELEMENT);
+  return set && element && countingOf(table) !== undefined ? ageMs(element, set.state) : undefined;
+}
+
+/** What a table counts, told by its sets and by how many rules it has; undefined where one is missing, or somebody has added one. */
+export const countingOf = ({ isDormant, rules: there, sets }: CountTable): Counting | undefined =>
+  COUNTINGS.find(
+    (counting) =>
+      !isDormant &&
+      guardChains('observe', counting).every(({ name, rules }) => there.get(name) === rules.length) &&
+      setNames(counting).every((name) => sets.some(({ state }) => state.name === name)),
+  );
+
+/** How long ago the time of an element began: with `update` the last packet, with `add` the first. */
+export const ageMs = ({ timeoutMs, expiresMs }: SetElement, set: SetState): number => Math.max(0, (timeoutMs ?? set.timeoutMs ?? 0) - (expiresMs ?? 0));
 
 interface Counted {
   readonly key: Buffer;
   readonly packets: number;
-  /** When the element's time began: with `update` the last packet, with `add` the first. */
   readonly startedMsAgo: number;
 }
 
-const countedOf = ({ key, packets, timeoutMs, expiresMs }: SetElement, set: SetState): Counted => ({
-  key,
-  packets: Number(packets ?? 0n),
-  startedMsAgo: Math.max(0, (timeoutMs ?? set.timeoutMs ?? 0) - (expiresMs ?? 0)),
-});
+const countedOf = (element: SetElement, set: SetState): Counted => ({ key: element.key, packets: Number(element.counted?.packets ?? 0n), startedMsAgo: ageMs(element, set) });
 
 const FAMILIES = ['ipv4', 'ipv6'] as const;
 /** A key has the name first, in as many bytes as the kernel gives one (IFNAMSIZ). */

@@ -1,10 +1,11 @@
 import type { Family } from 'node-iptables';
 import {
-  CMP, FIELD, META, TABLE_FLAG, batch, compare, counter, deleteTable, drop, equals, fillSet, goBack, goTo, masked, meta, newBaseChain, newChain, newDynamicSet, newRule, newTable, payload, reset, socketCgroup,
+  CMP, FIELD, META, TABLE_FLAG, batch, compare, counter, deleteTable, drop, equals, fillSet, goBack, goTo, keyBytes, masked, meta, newBaseChain, newChain, newDynamicSet, newElements, newRule, newTable, newTimedSet, payload, reset, socketCgroup,
 } from 'node-iptables/netlink';
 import { IMDS_BYTES, IMDS_PORT } from '../addresses.ts';
-import { CGROUP_LEVELS, CLIENT_SET, COUNT_SETS, COUNT_SET_SIZE, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, REQUESTS, countSets, guardChains } from '../guard-table.ts';
+import { CGROUP_LEVELS, CLIENT_SET, COUNT_SETS, COUNT_SET_SIZE, type Counting, GUARD_TABLE, type GuardAct, OWNED_GUARD_TABLE, REQUESTS, SINCE_ELEMENT, SINCE_SET, countSets, guardChains } from '../guard-table.ts';
 import { PROBE_PORTS } from '../probe/pod-network.ts';
+import { type CarriedCounts, NOTHING_CARRIED } from './carried-counts.ts';
 
 /**
  * Who may change the table. `owned-persistent` (kernel 6.9): its owner's socket alone, and it stays when that is closed.
@@ -27,25 +28,36 @@ export interface GuardWish {
  * The guard table as one batch: what `core/guard-table.ts` says in nft's words, for a daemon that depends on no nft, and that
  * wants to own it. A table of that name is replaced at the same instant, whatever was in it: no packet passes between.
  */
-export function guardBatch({ form, counting, act }: GuardWish, replaces: boolean): Buffer[] {
-  const place = { family: 'inet', table: tableOf(form) } as const;
+export const guardBatch = (wish: GuardWish, replaces: boolean, carried: CarriedCounts = NOTHING_CARRIED): Buffer[] =>
+  batch(...tableMessages(wish, replaces), ...countingMessages(wish), ...elementMessages(wish, carried));
+
+/** What a refusal is about, by its place among the results of that batch. */
+export function refusedPart(resultAt: number, wish: GuardWish, replaces: boolean): 'table' | 'counting' | 'elements' {
+  const counting = tableMessages(wish, replaces).length;
+  return resultAt < counting ? 'table' : resultAt < counting + countingMessages(wish).length ? 'counting' : 'elements';
+}
+
+const placeOf = ({ form }: GuardWish) => ({ family: 'inet', table: tableOf(form) }) as const;
+
+const tableMessages = (wish: GuardWish, replaces: boolean): Buffer[] => [...(replaces ? [deleteTable(placeOf(wish))] : []), newTable(placeOf(wish), FLAGS[wish.form])];
+
+function countingMessages(wish: GuardWish): Buffer[] {
+  const { counting, act } = wish;
+  const place = placeOf(wish);
   const chains = guardChains(act, counting);
-  return batch(
-    ...tableMessages(form, replaces),
+  return [
     ...countSets(counting).map((set) => newDynamicSet({ ...place, ...set, size: COUNT_SET_SIZE, id: idOf(set.name) })),
+    newTimedSet({ ...place, ...SINCE_SET, id: idOf(SINCE_SET.name) }),
     // All of them before the first rule, for rules lead from one to another.
     ...chains.map(({ name, hook }) => (hook ? newBaseChain({ ...place, chain: name, type: 'filter', hook: hook.name, priority: hook.priority }) : newChain({ ...place, chain: name }))),
     ...chains.flatMap(({ name }) => rulesOf(name, counting, act).map((rule) => newRule({ ...place, chain: name }, rule))),
-  );
+  ];
 }
 
-const tableMessages = (form: GuardForm, replaces: boolean): Buffer[] => {
-  const place = { family: 'inet', table: tableOf(form) } as const;
-  return [...(replaces ? [deleteTable(place)] : []), newTable(place, FLAGS[form])];
-};
-
-/** Whether a refusal, by its place among the results of that batch, is about what it counts and not about the table. */
-export const isAboutCounting = (resultAt: number, { form }: GuardWish, replaces: boolean): boolean => resultAt >= tableMessages(form, replaces).length;
+function elementMessages(wish: GuardWish, { sinceMsAgo, sets }: CarriedCounts): Buffer[] {
+  const since = { key: nameKey(SINCE_ELEMENT), ...(sinceMsAgo === undefined ? {} : { expiresMs: SINCE_SET.timeoutMs - sinceMsAgo }) };
+  return [{ name: SINCE_SET.name, elements: [since] }, ...sets].map(({ name, elements }) => newElements({ ...placeOf(wish), name, id: idOf(name) }, elements));
+}
 
 type Rule = readonly Buffer[];
 
@@ -80,6 +92,7 @@ const TCP = 6;
 const SYN = 0x02;
 const ACK = 0x10;
 
+/** 0 is no other's: the set since when. */
 const idOf = (set: string): number => COUNT_SETS.findIndex(({ name }) => name === set) + 1;
 const fill = (op: 'add' | 'update', name: string, each?: Buffer): Buffer => fillSet(op, { name, id: idOf(name) }, FIRST, each);
 const iifname = (): Buffer => meta(META.IIFNAME, FIRST);
@@ -92,4 +105,6 @@ const toImdsPort = (family: Family): Buffer[] => [...toImds(family), ...tcp(), p
 const fromProbe = (): Buffer[] => [...tcp(), payload(FIELD.sourcePort), compare(CMP.AT_LEAST, portBytes(PROBE_PORTS.first)), compare(CMP.AT_MOST, portBytes(PROBE_PORTS.last))];
 const hasFlag = (bit: number): Buffer[] => [...tcp(), payload(FIELD.tcpFlags), masked(Buffer.from([bit])), compare(CMP.NOT_EQUAL, Buffer.from([0]))];
 
+/** As the kernel has it: a name in sixteen bytes. */
+const nameKey = (name: string): Buffer => Buffer.concat([Buffer.from(name)], keyBytes(['interfaceName']));
 const portBytes = (port: number): Buffer => Buffer.from([port >> 8, port & 0xff]);

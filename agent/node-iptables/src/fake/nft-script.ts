@@ -14,13 +14,15 @@ export interface Hook {
   readonly policy: string;
 }
 
-/** A set without elements: `type ifname . ipv4_addr`, `size 1024`, `flags dynamic,timeout`, `timeout 1h`. */
+/** `type ifname . ipv4_addr`, `size 1024`, `flags dynamic,timeout`, `timeout 1h`, `elements = { "eth0" }`. */
 export interface NativeSet {
   readonly name: string;
   readonly type: readonly string[];
   readonly size: number | undefined;
   readonly flags: readonly string[];
   readonly timeoutHours: number | undefined;
+  /** Names. No time passes here: none of them goes. */
+  readonly elements: readonly string[];
 }
 
 /** The statements in order, a block taken apart into what it adds; or the words that the fake does not know. */
@@ -89,7 +91,7 @@ class ScriptReader {
   }
 
   private set(family: string, table: string): void {
-    let set: NativeSet = { name: this.word(), type: [], size: undefined, flags: [], timeoutHours: undefined };
+    let set: NativeSet = { name: this.word(), type: [], size: undefined, flags: [], timeoutHours: undefined, elements: [] };
     this.block(() => {
       const [what, ...words] = this.restOfLine();
       const value = words.join(' ');
@@ -97,6 +99,7 @@ class ScriptReader {
       else if (what === 'flags') set = { ...set, flags: value.split(/ ?, ?/) };
       else if (what === 'size' && /^\d+$/.test(value)) set = { ...set, size: Number(value) };
       else if (what === 'timeout' && /^\d+h$/.test(value)) set = { ...set, timeoutHours: Number(value.slice(0, -1)) };
+      else if (what === 'elements' && /^= \{( "[^"]*" ,?)+ ?\}$/.test(value)) set = { ...set, elements: [...value.matchAll(/"([^"]*)"/g)].map(([, name]) => name!) };
       else throw new Unknown([what, value].join(' '));
     });
     this.statements.push({ do: 'add-set', family, table, set });

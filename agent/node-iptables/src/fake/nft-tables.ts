@@ -117,12 +117,14 @@ export function listText(state: NftState, what: readonly string[]): string | { r
 
 export function tableText({ family, name, sets, chains }: NativeTable): string {
   const blocks = [
-    ...[...sets.values()].map(({ name: set, type, size, flags, timeoutHours }) => [
+    ...[...sets.values()].map(({ name: set, type, size, flags, timeoutHours, elements }) => [
       `\tset ${set} {`,
       `\t\ttype ${type.join(' . ')}`,
       ...(size === undefined ? [] : [`\t\tsize ${size}`]),
-      ...(flags.length === 0 ? [] : [`\t\tflags ${flags.join(',')}`]),
-      ...(timeoutHours === undefined ? [] : [`\t\ttimeout ${timeoutHours % 24 === 0 ? `${timeoutHours / 24}d` : `${timeoutHours}h`}`]),
+      // That it has a time tells that it may.
+      ...(flags.length === 0 || flags.join() === 'timeout' ? [] : [`\t\tflags ${flags.join(',')}`]),
+      ...(timeoutHours === undefined ? [] : [`\t\ttimeout ${timeText(timeoutHours)}`]),
+      ...(elements.length === 0 ? [] : [`\t\telements = { ${elements.map((name) => `"${name}"${timeoutHours === undefined ? '' : ` expires ${timeText(timeoutHours)}`}`).join(', ')} }`]),
       '\t}',
     ]),
     ...[...chains].map(([chain, { hook, rules }]) => [
@@ -135,6 +137,8 @@ export function tableText({ family, name, sets, chains }: NativeTable): string {
   return `table ${family} ${name} {\n${blocks.map((block) => `${block.join('\n')}\n`).join('\n')}}\n`;
 }
 
+const timeText = (hours: number): string => (hours % 24 === 0 ? `${hours / 24}d` : `${hours}h`);
+
 const METAINFO = { metainfo: { version: '1.0.6', release_name: 'Lester Gooch #5', json_schema_version: 1 } };
 const asJson = (items: readonly object[]): string => `${JSON.stringify({ nftables: [METAINFO, ...items] })}\n`;
 /** Handles are not kept, for nothing here can be addressed by one; but those of rules differ, as the kernel's do. */
@@ -143,12 +147,13 @@ const namesOf = (family: string, ruleset: Ruleset): object[] => [...ruleset.tabl
 
 /** nft 1.0.6 leaves `dynamic` out, and a flag that stands alone is a list of one. */
 const setsOf = ({ family, name, sets }: NativeTable): object[] =>
-  [...sets.values()].map(({ name: set, type, size, flags, timeoutHours }) => ({
+  [...sets.values()].map(({ name: set, type, size, flags, timeoutHours, elements }) => ({
     set: {
       family, name: set, table: name, type: type.length === 1 ? type[0] : type, handle: 0,
       ...(size === undefined ? {} : { size }),
       flags: flags.filter((flag) => flag !== 'dynamic'),
       ...(timeoutHours === undefined ? {} : { timeout: timeoutHours * 3600 }),
+      ...(elements.length === 0 ? {} : { elem: elements.map((val) => (timeoutHours === undefined ? val : { elem: { val, expires: timeoutHours * 3600 } })) }),
     },
   }));
 

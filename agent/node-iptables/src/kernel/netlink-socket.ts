@@ -10,6 +10,7 @@ const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_RCVBUF = 8;
+const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
@@ -95,6 +96,8 @@ export class NetlinkRequests {
     const c = await libc();
     const fd = open(c, protocol, 0);
     setNumber(c, fd, SOL_SOCKET, SO_RCVBUF, 1024 * 1024);
+    // A batch is sent in one piece. Who may not have more room than others is told when one is too large (EMSGSIZE).
+    setNumber(c, fd, SOL_SOCKET, SO_SNDBUFFORCE, 512 * 1024);
     return new NetlinkRequests(c, fd);
   }
 

@@ -1,5 +1,5 @@
 import type { NftFamily } from '../nft/model.ts';
-import { listOfExpressions } from './expression.ts';
+import { type Counted, counter, listOfExpressions } from './expression.ts';
 import { NLM_F, attribute, longAttribute, messageBytes, nested, numberAttribute, textAttribute } from './message.ts';
 import { CHAIN, FAMILY_NUMBER, HOOK, MESSAGE, RULE, TABLE, messageType } from './nf-tables.ts';
 
@@ -57,7 +57,7 @@ export const DESCRIPTION = { SIZE: 1 } as const;
 export const KEY_TYPE = { ipv4Address: 7, ipv6Address: 8, interfaceName: 41, cgroup: 46 } as const;
 const TYPE_BITS = 6;
 
-export interface DynamicSetFields extends TablePlace {
+export interface SetFields extends TablePlace {
   readonly name: string;
   /** Any number that is this set's alone in the batch. */
   readonly id: number;
@@ -75,18 +75,53 @@ const KEY_BYTES: Readonly<Record<keyof typeof KEY_TYPE, number>> = { ipv4Address
 const byteOrderOf = (key: readonly (keyof typeof KEY_TYPE)[]): Buffer[] =>
   key.length > 1 ? [] : [attribute(SET.USERDATA, Buffer.from([0, 4, key[0] === 'interfaceName' || key[0] === 'cgroup' ? 1 : 2, 0, 0, 0]))];
 
+export const keyBytes = (key: readonly (keyof typeof KEY_TYPE)[]): number => key.reduce((bytes, part) => bytes + KEY_BYTES[part], 0);
+
 /** A set that rules fill: bounded, and each element expires. */
-export const newDynamicSet = ({ family, table, name, id, key, size, timeoutMs }: DynamicSetFields): Buffer =>
+export const newDynamicSet = (set: SetFields): Buffer => newSet(set, SET_FLAG.TIMEOUT | SET_FLAG.DYNAMIC);
+/** One that no rule fills. */
+export const newTimedSet = (set: SetFields): Buffer => newSet(set, SET_FLAG.TIMEOUT);
+
+const newSet = ({ family, table, name, id, key, size, timeoutMs }: SetFields, flags: number): Buffer =>
   request(
     MESSAGE.NEWSET, NLM_F.CREATE | NLM_F.ACK, family,
     textAttribute(SET.TABLE, table), textAttribute(SET.NAME, name),
-    numberAttribute(SET.FLAGS, SET_FLAG.TIMEOUT | SET_FLAG.DYNAMIC),
+    numberAttribute(SET.FLAGS, flags),
     numberAttribute(SET.KEY_TYPE, key.reduce((type, part) => (type << TYPE_BITS) | KEY_TYPE[part], 0)),
-    numberAttribute(SET.KEY_LENGTH, key.reduce((bytes, part) => bytes + KEY_BYTES[part], 0)),
+    numberAttribute(SET.KEY_LENGTH, keyBytes(key)),
     numberAttribute(SET.ID, id),
     longAttribute(SET.TIMEOUT, BigInt(timeoutMs)),
     nested(SET.DESCRIPTION, numberAttribute(DESCRIPTION.SIZE, size)),
     ...byteOrderOf(key),
+  );
+
+export const ELEMENTS = { TABLE: 1, SET: 2, LIST: 3, SET_ID: 4 } as const;
+export const ELEMENT = { KEY: 1, TIMEOUT: 4, EXPIRATION: 5, EXPRESSION: 7 } as const;
+export const DATA_VALUE = 1;
+const LIST_ELEMENT = 1;
+
+export interface ElementFields {
+  readonly key: Buffer;
+  /** In how long it goes, at most the set's own time, which it has where this is left out. Before 5.3 the kernel takes no notice. */
+  readonly expiresMs?: number;
+  /** What its counter has seen; it has none where this is left out. Before 5.7 the kernel takes no notice. */
+  readonly counted?: Counted;
+}
+
+/** Elements of a set of the same batch. The list is one attribute, so it holds 65,535 bytes, which are 600 elements or so. */
+export const newElements = ({ family, table, name, id }: Pick<SetFields, 'family' | 'table' | 'name' | 'id'>, elements: readonly ElementFields[]): Buffer =>
+  request(
+    MESSAGE.NEWSETELEM, NLM_F.CREATE | NLM_F.ACK, family,
+    textAttribute(ELEMENTS.TABLE, table), textAttribute(ELEMENTS.SET, name), numberAttribute(ELEMENTS.SET_ID, id),
+    nested(ELEMENTS.LIST, ...elements.map(elementBytes)),
+  );
+
+const elementBytes = ({ key, expiresMs, counted }: ElementFields): Buffer =>
+  nested(
+    LIST_ELEMENT,
+    nested(ELEMENT.KEY, attribute(DATA_VALUE, key)),
+    ...(expiresMs === undefined ? [] : [longAttribute(ELEMENT.EXPIRATION, BigInt(expiresMs))]),
+    ...(counted ? [nested(ELEMENT.EXPRESSION, counter(counted))] : []),
   );
 
 /** A rule of the given expressions, below those that are there. */
@@ -121,5 +156,5 @@ export const listRules = (place: ChainPlace): Buffer => dumpOf(MESSAGE.GETRULE, 
 const dumpOf = (kind: number, { family }: TablePlace, ...attributes: readonly Buffer[]): Buffer =>
   messageBytes({ type: messageType(kind), flags: NLM_F.REQUEST | NLM_F.DUMP, body: Buffer.concat([Buffer.from([FAMILY_NUMBER[family], 0, 0, 0]), ...attributes]) });
 export const listSets = (place: TablePlace): Buffer => dumpOf(MESSAGE.GETSET, place, textAttribute(SET.TABLE, place.table));
-export const listElements = (place: TablePlace & { readonly set: string }): Buffer => dumpOf(MESSAGE.GETSETELEM, place, textAttribute(1, place.table), textAttribute(2, place.set));
+export const listElements = (place: TablePlace & { readonly set: string }): Buffer => dumpOf(MESSAGE.GETSETELEM, place, textAttribute(ELEMENTS.TABLE, place.table), textAttribute(ELEMENTS.SET, place.set));
 export const getGeneration = (): Buffer => messageBytes({ type: messageType(MESSAGE.GETGEN), flags: NLM_F.REQUEST, body: UNSPECIFIED });

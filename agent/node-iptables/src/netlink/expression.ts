@@ -64,7 +64,12 @@ export const masked = (mask: Buffer, register = 1): Buffer =>
 export const socketCgroup = (level: number, register = 1): Buffer => expressionBytes('socket', numberAttribute(1, SOCKET_CGROUPV2), numberAttribute(2, register), numberAttribute(3, level));
 /** enum nft_socket_keys */
 const SOCKET_CGROUPV2 = 3;
-export const counter = (): Buffer => expressionBytes('counter', longAttribute(1, 0n), longAttribute(2, 0n));
+/** What a counter has seen. */
+export interface Counted {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const counter = ({ packets, bytes }: Counted = { packets: 0n, bytes: 0n }): Buffer => expressionBytes('counter', longAttribute(1, bytes), longAttribute(2, packets));
 const verdict = (code: number, ...chain: readonly Buffer[]): Buffer => expressionBytes('immediate', numberAttribute(1, VERDICT_REGISTER), nested(2, nested(DATA.VERDICT, numberAttribute(VERDICT.CODE, code), ...chain)));
 export const drop = (): Buffer => verdict(VERDICT_CODE.DROP);
 export const goBack = (): Buffer => verdict(VERDICT_CODE.RETURN);
@@ -103,7 +108,12 @@ export function verdictOf({ name, data }: Expression): { readonly code: number; 
   return code === undefined ? undefined : { code: code | 0, chain: textOf(parts.get(VERDICT.CHAIN)) };
 }
 
+export function countedBy({ name, data }: Expression): Counted | undefined {
+  if (name !== 'counter') return undefined;
+  const parts = attributesOf(data);
+  return { packets: longOf(parts.get(2)) ?? 0n, bytes: longOf(parts.get(1)) ?? 0n };
+}
 /** Packets that a counter has seen. */
-export const packetsOf = ({ name, data }: Expression): bigint | undefined => (name === 'counter' ? longOf(attributesOf(data).get(2)) : undefined);
+export const packetsOf = (expression: Expression): bigint | undefined => countedBy(expression)?.packets;
 
 export const sameField = (a: Field | undefined, b: Field): boolean => a !== undefined && a[0] === b[0] && a[1] === b[1] && a[2] === b[2];

@@ -1,5 +1,5 @@
-import { DESCRIPTION, SET } from './batch.ts';
-import { expressionOf, packetsOf } from './expression.ts';
+import { DATA_VALUE, DESCRIPTION, ELEMENT, ELEMENTS, SET } from './batch.ts';
+import { type Counted, countedBy, expressionOf } from './expression.ts';
 import { type Message, attributesOf, eachAttribute, longOf, numberOf, textOf } from './message.ts';
 import { NFGENMSG } from './nf-tables.ts';
 
@@ -27,27 +27,23 @@ export function readSet({ body }: Message): SetState {
 export interface SetElement {
   /** Each part of the key fills up to a multiple of four bytes. */
   readonly key: Buffer;
-  /** Of its counter; undefined where it has none. */
-  readonly packets: bigint | undefined;
+  /** By its counter; undefined where it has none. */
+  readonly counted: Counted | undefined;
   /** Undefined where it is the set's own. */
   readonly timeoutMs: number | undefined;
   /** In how long it goes. */
   readonly expiresMs: number | undefined;
 }
 
-const ELEMENTS = 3;
-const ELEMENT = { KEY: 1, TIMEOUT: 4, EXPIRATION: 5, EXPRESSION: 7 } as const;
-const DATA_VALUE = 1;
-
 /** One message of the list of a set's elements. The keys are parts of the message, and only valid as long as it is. */
 export function readElements({ body }: Message): SetElement[] {
   const out: SetElement[] = [];
-  eachAttribute(attributesOf(body, NFGENMSG).get(ELEMENTS) ?? NOTHING, 0, (_, element) => {
+  eachAttribute(attributesOf(body, NFGENMSG).get(ELEMENTS.LIST) ?? NOTHING, 0, (_, element) => {
     const parts = attributesOf(element);
     const key = attributesOf(parts.get(ELEMENT.KEY) ?? NOTHING).get(DATA_VALUE);
     if (!key) return;
     const counted = parts.get(ELEMENT.EXPRESSION);
-    out.push({ key, packets: counted && packetsOf(expressionOf(counted)), timeoutMs: msOf(parts.get(ELEMENT.TIMEOUT)), expiresMs: msOf(parts.get(ELEMENT.EXPIRATION)) });
+    out.push({ key, counted: counted && countedBy(expressionOf(counted)), timeoutMs: msOf(parts.get(ELEMENT.TIMEOUT)), expiresMs: msOf(parts.get(ELEMENT.EXPIRATION)) });
   });
   return out;
 }
