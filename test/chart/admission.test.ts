@@ -33,16 +33,13 @@ async function serve(t: { teardown(end: () => unknown): void }, ...values: reado
     const path = pathOf(object);
     if (path !== undefined) await granted(server.admin('POST', path, object));
   }
-  for (const name of ['one', 'two']) {
-    await createNode(server, name, { taints: [{ key: taint, value: 'pending', effect: 'NoSchedule' }, { key: 'other', effect: 'NoSchedule' }] });
-  }
+  for (const name of ['one', 'two']) await createNode(server, name, { taints: [{ key: taint, value: 'pending', effect: 'NoSchedule' }, { key: 'other', effect: 'NoSchedule' }] });
   await createPod(server, { namespace: 'kube-system', name: 'agent-one', node: 'one', serviceAccount: 'imds-guard' });
   const token = await server.tokenFor({ namespace: 'kube-system', serviceAccount: 'imds-guard', pod: 'agent-one' });
-  // A policy is in force a moment after it is written: until a write that it must refuse is refused.
-  const deadline = performance.now() + 20_000;
-  while ((await server.as(token)('PATCH', '/api/v1/nodes/two/status', condition('Probe'))).status === 200) {
+  // A policy is in force a moment after it is written: until writes that they must refuse are refused.
+  const passes = async (path: string, body: object): Promise<boolean> => (await server.as(token)('PATCH', `${path}?dryRun=All`, body)).status === 200;
+  for (const deadline = performance.now() + 20_000; (await passes('/api/v1/nodes/two/status', condition('Probe'))) || (await passes('/api/v1/nodes/two', { metadata: { labels: { probe: 'a' } } })); await new Promise(later => setTimeout(later, 100))) {
     if (performance.now() > deadline) throw new Error('the policies are not in force after 20 s');
-    await new Promise(later => setTimeout(later, 100));
   }
   return { server, token };
 }

@@ -22,6 +22,8 @@ export interface ContainerOptions {
   readonly before?: readonly string[];
   /** Stronger than the manifest's. */
   readonly env?: Readonly<Record<string, string>>;
+  /** A folder with the files that a kubelet puts beside a container for its ServiceAccount. */
+  readonly serviceAccount?: string;
   /** Not the image's entrypoint. */
   readonly entrypoint?: readonly string[];
 }
@@ -44,7 +46,7 @@ export function containersOn(lab: Lab, image: Image): Containers {
 
   const onNode = (path: string): string => (path === '/run/netns' ? path : join(node, path));
 
-  function make(pod: ManifestPod, container: ManifestContainer, args: readonly string[], { before = [], env = {}, entrypoint }: ContainerOptions): readonly string[] {
+  function make(pod: ManifestPod, container: ManifestContainer, args: readonly string[], { before = [], env = {}, serviceAccount, entrypoint }: ContainerOptions): readonly string[] {
     containers += 1;
     const name = `imds-guard-${process.pid}-${containers}`;
     const bundle = join(place, name);
@@ -52,7 +54,7 @@ export function containersOn(lab: Lab, image: Image): Containers {
     must('mount', '-t', 'overlay', '-o', `lowerdir=${image.root},upperdir=${join(bundle, 'upper')},workdir=${join(bundle, 'work')}`, 'overlay', join(bundle, 'root'));
     mounted.push(join(bundle, 'root'));
     for (const volume of pod.volumes) makeOnNode(onNode(volume.hostPath.path), volume.hostPath.type);
-    writeFileSync(join(bundle, 'config.json'), JSON.stringify(configOf(pod, container, [...(entrypoint ?? container.command ?? image.config.Entrypoint), ...args], [...image.config.Env, ...environmentOf(container), ...Object.entries(env).map(([key, value]) => `${key}=${value}`)], onNode)));
+    writeFileSync(join(bundle, 'config.json'), JSON.stringify(configOf(pod, container, [...(entrypoint ?? container.command ?? image.config.Entrypoint), ...args], [...image.config.Env, ...environmentOf(container), ...Object.entries(env).map(([key, value]) => `${key}=${value}`)], onNode, serviceAccount)));
     names.push(name);
     return [...before, ...withCgroups, ...runc, 'run', '--bundle', bundle, name];
   }
@@ -96,7 +98,7 @@ const environmentOf = ({ env = [] }: ManifestContainer): string[] =>
   });
 
 /** What containerd makes of it (pkg/oci, internal/cri/opts), as far as it matters here. */
-function configOf(pod: ManifestPod, container: ManifestContainer, args: readonly string[], env: readonly string[], onNode: (path: string) => string): object {
+function configOf(pod: ManifestPod, container: ManifestContainer, args: readonly string[], env: readonly string[], onNode: (path: string) => string, serviceAccount: string | undefined): object {
   const { securityContext: security, volumeMounts = [] } = container;
   if (security.capabilities.drop.join() !== 'ALL' || security.privileged || security.seccompProfile.type !== 'RuntimeDefault') throw new Error('a container that keeps what runtimes give is not known here');
   const capabilities = (security.capabilities.add ?? []).map(name => `CAP_${name}`);
@@ -127,6 +129,7 @@ function configOf(pod: ManifestPod, container: ManifestContainer, args: readonly
         source: onNode(pod.volumes.find(volume => volume.name === name)?.hostPath.path ?? ''),
         options: ['rbind', mountPropagation === 'HostToContainer' ? 'rslave' : 'rprivate', readOnly ? 'ro' : 'rw'],
       })),
+      ...(serviceAccount === undefined ? [] : [{ destination: '/var/run/secrets/kubernetes.io/serviceaccount', type: 'bind', source: serviceAccount, options: ['rbind', 'ro'] }]),
     ],
     linux: {
       // Without a namespace of a kind it stays where runc was started: in the node's network, among the node's processes.
