@@ -3,6 +3,7 @@
 //
 // Runs inside test/lab/sandbox.ts, so nothing of it can reach the machine's own firewall.
 import { alone, type AdversaryName } from './adversaries.ts';
+import { fleetSoak } from './fleet.ts';
 import { round, type Outcome, type RoundOptions } from './round.ts';
 
 interface Row {
@@ -36,13 +37,13 @@ const attemptsPerMinute = 10_000;
 const seconds = Number(process.argv[2] ?? 60);
 const only = process.argv[3];
 const chosen = rows.filter(({ name, adversary }) => only === undefined || only === name || only === adversary);
-if (chosen.length === 0 || !(seconds > 0)) {
-  console.error(`usage: soak.ts [SECONDS] [NAME]; names: ${[...new Set(rows.map(({ adversary }) => adversary))].join(' ')}`);
+if ((chosen.length === 0 && only !== 'fleet') || !(seconds > 0)) {
+  console.error(`usage: soak.ts [SECONDS] [NAME]; names: ${[...new Set(rows.map(({ adversary }) => adversary)), 'fleet'].join(' ')}`);
   process.exit(1);
 }
 
 const columns = [30, 9, 9, 8, 8, 11, 9] as const;
-line(['adversary', 'rounds', 'attempts', 'tokens', 'arrived', 'overwrites', 'answer'], 'in order after');
+if (chosen.length > 0) line(['adversary', 'rounds', 'attempts', 'tokens', 'arrived', 'overwrites', 'answer'], 'in order after');
 for (const row of chosen) {
   try {
     const outcome = await round({ ...row.options, adversary: row.adversary, seconds });
@@ -52,6 +53,23 @@ for (const row of chosen) {
     line([row.name], '');
     fail(String(error));
   }
+}
+
+if (only === undefined || only === 'fleet') await tellFleet();
+
+/** Five thousand nodes at one API server; NODES for fewer. */
+async function tellFleet(): Promise<void> {
+  const outcome = await fleetSoak(Number(process.env['NODES'] ?? 5000));
+  if (typeof outcome === 'string') {
+    console.log(`fleet: not tried: ${outcome}`);
+    return;
+  }
+  const { nodes, restPerSecond, burstSeconds, burstPeakPerSecond, fleetSeconds, totals } = outcome;
+  console.log(`fleet: ${nodes} nodes; at rest ${restPerSecond.toFixed(2)} writes a second; a change to all of them spread over ${burstSeconds.toFixed(1)} s, ${burstPeakPerSecond} in the fullest second; fleet ${fleetSeconds.toFixed(2)} s, ${JSON.stringify(totals)}`);
+  if (restPerSecond > nodes / 300) fail(`more than ${(nodes / 300).toFixed(2)} writes a second at rest`);
+  if (burstSeconds < 30) fail('a change to all of them is not spread over 30 s');
+  if (fleetSeconds > 3) fail('fleet takes longer than 3 s');
+  if (totals['open'] !== nodes) fail('not every node has told its change');
 }
 
 function line(cells: readonly (string | number)[], last: string): void {

@@ -19,7 +19,7 @@ const LONGEST_RETRY_MS = 60_000;
 const FORBIDDEN_RETRY_MS = 300_000;
 
 /** @param chance 0..1 */
-export const heartbeatAfterMs = (chance: number): number => HEARTBEAT_MS * (0.9 + chance / 5);
+export const heartbeatAfterMs = (chance: number): number => HEARTBEAT_MS * (1 + chance / 10);
 /** @param first whether nothing but "starting" was told since the start */
 export const spreadMs = (first: boolean, chance: number): number => chance * (first ? FIRST_SPREAD_MS : SPREAD_MS);
 
