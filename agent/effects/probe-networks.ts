@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { Family } from 'node-iptables';
-import { KernelError, NetworkNamespaces, PacketTap, openTcpSocket } from 'node-iptables/kernel';
-import { tcpFilter } from 'node-iptables/netlink';
+import { KernelError, NetlinkRequests, NetworkNamespaces, PacketTap, openTcpSocket } from 'node-iptables/kernel';
+import { NETLINK_ROUTE, isReachableAddress, listAddresses, tcpFilter } from 'node-iptables/netlink';
 import { IMDS_BYTES, IMDS_PORT } from '../core/addresses.ts';
 import { PROBE_PORTS } from '../core/probe/pod-network.ts';
 import { isToken, metadataRequest, tokenRequest } from '../core/probe/request.ts';
@@ -50,7 +50,7 @@ export async function probeNetworks(networks: readonly ToTry[], agent: string): 
   const sightings = 'because' in tap ? undefined : new Sightings();
   const drain = (): boolean => {
     if (!sightings || 'because' in tap) return true;
-    const isAll = tap.drain(({ interfaceIndex, outgoing, bytes }) => sightings.add(interfaceIndex, outgoing, bytes), DRAIN_PACKETS);
+    const isAll = tap.drain(({ interfaceIndex, outgoing, bytes, forAnother }) => sightings.add(interfaceIndex, outgoing, bytes, forAnother), DRAIN_PACKETS);
     sightings.lost += tap.lost();
     return isAll;
   };
@@ -132,7 +132,29 @@ class Prober {
     const opened = this.open(way);
     if ('is' in opened) return opened;
     const left = Math.max(1, untilMs - performance.now());
-    return exchange(opened.fd, opened.port, way.family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left) });
+    const tried = await exchange(opened.fd, opened.port, way.family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left) });
+    // A pod may have a route for every port but ours.
+    return tried.is === 'no-route' && this.hasAddress(way) ? { is: 'refused', code: tried.code, port: opened.port } : tried;
+  }
+
+  private hasAddress({ path, family }: Way): boolean {
+    if (path === undefined) return false;
+    try {
+      return this.namespaces.inside(path, (c) => {
+        const requests = NetlinkRequests.openHere(c, NETLINK_ROUTE);
+        try {
+          let has = false;
+          requests.list(listAddresses(family), (message) => {
+            has ||= isReachableAddress(message);
+          });
+          return has;
+        } finally {
+          requests.close();
+        }
+      });
+    } catch {
+      return true;
+    }
   }
 
   private open({ path, family, ports }: Way): { readonly fd: number; readonly port: number } | Tried {

@@ -74,9 +74,11 @@ t.test('a whole card in a pod: nobody on the node sees what it sends', async (t)
   const lab = await makeLab({ pods: { card: 'loose', web: 'eni' } });
   t.teardown(lab.remove);
   const { card, web } = lab.pods;
-  await ip(lab, `link add eth0 netns ${card.namespace} type veth peer name card0 netns ${lab.imds}`);
+  // There is no card to be had here. A tunnel to IMDS is nothing that the node looks into either.
+  const tunnel = (remote: string): string => `link add tunnel0 type vxlan id 9 dstport 4789 remote ${remote}`;
+  await ip(lab, tunnel('10.0.0.1'), `link set tunnel0 netns ${card.namespace} name eth0`);
   await ipIn(lab, card, 'link set eth0 up', 'addr add 10.0.9.2/24 dev eth0', 'route add default via 10.0.9.1');
-  const atImds = await lab.exec(lab.imds, 'ip', ['-batch', '-'], { stdin: 'link set card0 up\naddr add 10.0.9.1/24 dev card0\n' });
+  const atImds = await lab.exec(lab.imds, 'ip', ['-batch', '-'], { stdin: `${tunnel('10.0.0.10')}\nlink set tunnel0 up\naddr add 10.0.9.1/24 dev tunnel0\n` });
   t.equal(atImds.exitCode, 0, atImds.stderr);
   await nft(lab, rule(forward, 'drop'));
   const machine = asMachine([card, web], '0f5c1a2b-3c4d-4e5f-8a9b-0c1d2e3f4a5b');

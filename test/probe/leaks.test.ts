@@ -19,7 +19,7 @@ t.test(`${PROBES} probes leave no descriptor, and no thread in another's namespa
   await nft(lab, `table inet rejects {\n chain f {\n type filter hook forward priority filter\n iifname "${refused!.hostInterface}" reject with tcp reset\n }\n}\n`);
   await lab.setService({ connection: 'reset' }, cut!);
   await lab.setService({ token: 403, metadata: 403 }, off!);
-  await lab.exec(lost!.namespace, 'ip', ['route', 'flush', 'default']);
+  await lab.exec(lost!.namespace, 'ip', ['addr', 'flush', 'dev', 'eth0']);
   const elsewhere = ['/run/netns/gone', '/run/left-over', '/proc/self/ns/uts', '/run'];
   await lab.exec(lab.node, 'touch', ['/run/left-over']);
   const paths = [...pods.map(({ namespace }) => `/run/netns/${namespace}`), ...elsewhere];

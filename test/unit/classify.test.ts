@@ -31,6 +31,7 @@ function frame({ port, toImds = true, flags, sequence = 0, acknowledged = 0, ttl
   const [pod, imds] = [[10, 0, 1, 5], [169, 254, 169, 254]];
   Buffer.from(toImds ? pod : imds).copy(bytes, 12);
   Buffer.from(toImds ? imds : pod).copy(bytes, 16);
+  bytes.writeUInt16BE(checksumOf(bytes.subarray(0, 20)), 10);
   bytes.writeUInt16BE(toImds ? port : 80, 20);
   bytes.writeUInt16BE(toImds ? 80 : port, 22);
   bytes.writeUInt32BE(sequence >>> 0, 24);
@@ -40,17 +41,24 @@ function frame({ port, toImds = true, flags, sequence = 0, acknowledged = 0, ttl
   return bytes;
 }
 
+function checksumOf(header: Buffer): number {
+  let sum = 0;
+  for (let at = 0; at < header.length; at += 2) sum += header.readUInt16BE(at);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return 0xffff - sum;
+}
+
 function ground(sent: readonly Sent[], lost = 0): Ground {
   const sightings = new Sightings();
   for (const one of sent) sightings.add(one.at, one.out ?? false, frame(one));
   sightings.lost = lost;
-  return { sightings, unseen: undefined, inside: new Set([LO, ENI, OTHER]), nameOf: (index) => NAMES[index] ?? '' };
+  return { sightings, unseen: undefined, inside: new Set([LO, ENI, OTHER]), nameOf: (index) => NAMES[index] ?? '', answersTo: (_family, _source, cameFrom) => cameFrom };
 }
-const unseen: Ground = { sightings: undefined, unseen: 'CAP_NET_RAW is needed to see packets', inside: new Set(), nameOf: String };
+const unseen: Ground = { sightings: undefined, unseen: 'CAP_NET_RAW is needed to see packets', inside: new Set(), nameOf: String, answersTo: () => undefined };
 
-const pod: ProbedNetwork = { pods: [], hostInterfaces: new Map([[ENI, 'eni1']]), kind: 'eni+', strangers: [], isNode: false };
+const pod: ProbedNetwork = { pods: [], hostInterfaces: new Map([[ENI, 'eni1']]), kind: 'eni+', strangers: [], hasCard: false, bridged: [], isNode: false };
 const node: ProbedNetwork = { ...pod, hostInterfaces: new Map(), kind: 'node', isNode: true };
-const macvlan: ProbedNetwork = { ...pod, hostInterfaces: new Map(), kind: 'macvlan', strangers: ['eth0 (macvlan)'] };
+const macvlan: ProbedNetwork = { ...pod, hostInterfaces: new Map(), kind: 'macvlan', hasCard: true, strangers: ['eth0 (macvlan)'] };
 
 const silent = (port: number, during: 'connect' | 'answer' = 'connect'): Tried => ({ is: 'silent', during, port });
 const answered = (port: number, status: number, body = 'a token'): Tried => ({ is: 'answered', status, body, port });
@@ -132,8 +140,8 @@ t.test('somebody else answers: what is answered has not left', async (t) => {
 t.test('bytes of anybody are no reason to fail', async (t) => {
   const sightings = new Sightings();
   for (const bytes of [Buffer.alloc(0), Buffer.from([0x45]), Buffer.alloc(40, 0xff), Buffer.alloc(60, 0x60), frame(comes(V1)).subarray(0, 39)]) sightings.add(ENI, false, bytes);
-  t.equal(sightings.of(V1, undefined), undefined);
+  t.equal(sightings.of(V1, 'ipv4', undefined), undefined);
   sightings.add(ENI, false, frame(comes(V1, { sequence: 0xffffffff })));
   sightings.add(ENS, false, frame(returns(V1, { acknowledged: 0 })));
-  t.equal(sightings.of(V1, undefined)?.answers.length, 1, 'sequence numbers begin again');
+  t.equal(sightings.of(V1, 'ipv4', undefined)?.answers.length, 1, 'sequence numbers begin again');
 });

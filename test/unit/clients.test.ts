@@ -15,7 +15,7 @@ const HOUR = 3_600_000;
 
 type Counted = Extract<ClientCounts, { readonly state: 'counted' }>;
 const nothing: Counted = { state: 'counted', mode: 'observe', seesPayload: true, sinceMsAgo: 26 * HOUR, interfaces: [], sources: [], puts: [], gets: [], probes: [], processes: [], full: [] };
-const web: PodNetwork = { inode: 'net:[1]', path: '/run/netns/cni-1', pods: [{ namespace: 'shop', name: 'web-0', uid: uid('1') }], hostInterfaces: [`eni${hash('shop.web-0')}`], strangers: [] };
+const web: PodNetwork = { inode: 'net:[1]', path: '/run/netns/cni-1', pods: [{ namespace: 'shop', name: 'web-0', uid: uid('1') }], hostInterfaces: [`eni${hash('shop.web-0')}`], strangers: [], inward: [] };
 const eniOfWeb = web.hostInterfaces[0]!;
 const gone = `eni${hash('shop.job-x7k2p')}`;
 
@@ -136,7 +136,7 @@ t.test('whoever is in the network of the node is listed apart', async (t) => {
 });
 
 t.test('pods whose packets meet no rule are named as not counted', async (t) => {
-  const macvlan: PodNetwork = { inode: 'net:[2]', path: '/run/netns/cni-2', pods: [{ namespace: 'shop', name: 'fast', uid: uid('4') }], hostInterfaces: [], strangers: [{ name: 'net1', kind: 'macvlan' }] };
+  const macvlan: PodNetwork = { inode: 'net:[2]', path: '/run/netns/cni-2', pods: [{ namespace: 'shop', name: 'fast', uid: uid('4') }], hostInterfaces: [], strangers: [{ name: 'net1', kind: 'macvlan', isCard: true }], inward: [] };
   const report = seen({}, { networks: { networks: [web, macvlan], skipped: [] } });
   t.same(report.uncounted, [{ pods: macvlan.pods, network: '/run/netns/cni-2', interfaces: ['net1 is a macvlan'] }]);
   t.match(clientsText(report), /meet no rule of this node: shop\/fast \(net1 is a macvlan\)/);

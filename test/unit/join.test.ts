@@ -9,7 +9,7 @@ import type { Report, TargetReport } from '../../agent/core/report.ts';
 const PASSED: ReadonlySet<ProbeClass> = new Set(['open', 'hop-limit', 'v1-off', 'forbidden', 'throttled']);
 const exchange = (kind: ProbeClass, more: Partial<Exchange> = {}): Exchange => ({ class: kind, because: kind, connected: PASSED.has(kind), ...more });
 const network = (kind: ProbeClass, more: Partial<NetworkProbe> = {}): NetworkProbe => ({
-  pods: [{ namespace: 'shop', name: 'web' }], networkNamespace: '/run/netns/web', family: 'ipv4', interfaces: ['eni1'], kind: 'eni+',
+  pods: [{ namespace: 'shop', name: 'web' }], networkNamespace: '/run/netns/web', family: 'ipv4', interfaces: ['eni1'], kind: 'eni+', otherWays: [], unruled: [],
   class: kind, v1: exchange(kind), v2: exchange(kind), reached: PASSED.has(kind), ...more,
 });
 const node = network('open', { pods: [], networkNamespace: 'node', kind: 'node', interfaces: [] });
@@ -61,6 +61,9 @@ t.test('the truth table: what rules say, what packets did, what is told, and wha
     ['cannot be told, and only some pods were tried', unknown, tried([network('dropped')], { found: 2 }), 'unknown MayBypassNetfilter nothing'],
     ['cannot be told, and a kind of pod is out of sight', unknown, tried([network('dropped')], { uncovered: ['cali+'] }), 'unknown MayBypassNetfilter nothing'],
     ['cannot be told, and a namespace could not be entered', unknown, tried([network('dropped')], { skipped: [{ networkNamespace: '/run/netns/x', because: 'EPERM' }] }), 'unknown MayBypassNetfilter nothing'],
+    ['cannot be told, and a pod has a way past the rules', unknown, tried([network('dropped', { unruled: ['net1 (macvlan)'] })]), 'unknown MayBypassNetfilter nothing'],
+    ['cannot be told, and a pod has a second veth of that kind', unknown, tried([network('dropped', { otherWays: ['eni2'] })]), 'unknown MayBypassNetfilter nothing'],
+    ['cannot be told, and its second veth is of a kind that is proved', report('unknown', 'MayBypassNetfilter', target('blocked', 'EveryPacketDropped', 'veth+ ipv4')), tried([network('dropped', { otherWays: ['veth2'] })]), 'blocked EveryProbeDied packets'],
     ['the rules themselves say that others pass', report('unknown', 'DependsOnState'), tried([network('dropped')]), 'unknown DependsOnState nothing'],
     ['one target hangs on a rate', report('unknown', 'MayBypassNetfilter', target('unknown', 'DependsOnState', 'vlan+ ipv4')), tried([network('dropped')]), 'unknown MayBypassNetfilter nothing'],
   ];
@@ -103,6 +106,7 @@ t.test('what packets alone say', async (t) => {
   t.equal(alone([network('no-route')]), 'unknown ProbeInconclusive', 'nothing was sent at all');
   t.equal(alone([network('dropped'), six]), 'blocked EveryProbeDied', 'IMDS has no IPv6 here: silence over it tells nothing, and is not counted');
   t.equal(alone([six]), 'unknown ProbeInconclusive');
+  t.equal(alone([network('dropped'), network('no-route', { networkNamespace: '/run/netns/mute' })]), 'unknown ProbeInconclusive', 'from one of them nothing was sent in any family');
   t.equal(alone([network('dropped')], { control: [network('dropped', { kind: 'node' })] }), 'unknown ControlFailed');
   t.equal(alone([], { found: 0 }), 'unknown NoPodToProbe');
 });

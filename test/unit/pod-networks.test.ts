@@ -12,7 +12,7 @@ const node = { links: [lo, link(2, 'ens5', { kind: '', peerIndex: 0 }), link(3, 
 const toNode = (more: Partial<ListedLink> = {}): ListedLink => link(2, 'eth0', { peerIndex: 3, peerNamespace: NODE, ...more });
 
 t.test('a namespace is a pod of this node by where its links lead', async (t) => {
-  t.same(podNetworkOf({ links: [lo, toNode()], nodeId: NODE }, node, false), { hostInterfaces: ['eni1'], strangers: [] });
+  t.same(podNetworkOf({ links: [lo, toNode()], nodeId: NODE }, node, false), { hostInterfaces: ['eni1'], strangers: [], inward: [] });
   t.equal(podNetworkOf({ links: [lo, toNode({ peerNamespace: 8 })], nodeId: NODE }, node, false), undefined, 'a veth into some other namespace');
   t.equal(podNetworkOf({ links: [lo, toNode()], nodeId: undefined }, node, false), undefined, 'no link leads to the node at all');
   t.equal(podNetworkOf({ links: [lo, toNode({ peerIndex: 5 })], nodeId: NODE }, node, false), undefined, 'an index that the node does not have');
@@ -23,13 +23,22 @@ t.test('a namespace is a pod of this node by where its links lead', async (t) =>
 
 t.test('what is no veth of this node is named', async (t) => {
   const macvlan = link(5, 'eth1', { kind: 'macvlan', peerIndex: 2, peerNamespace: NODE });
-  t.same(podNetworkOf({ links: [lo, toNode(), macvlan], nodeId: NODE }, node, false), { hostInterfaces: ['eni1'], strangers: [{ name: 'eth1', kind: 'macvlan' }] });
+  t.same(podNetworkOf({ links: [lo, toNode(), macvlan], nodeId: NODE }, node, false), { hostInterfaces: ['eni1'], strangers: [{ name: 'eth1', kind: 'macvlan', isCard: true }], inward: [] });
   const card = link(5, 'eth1', { kind: '' });
   t.equal(podNetworkOf({ links: [lo, card], nodeId: undefined }, node, false), undefined, "somebody else's machine: no packet is sent from there");
-  t.same(podNetworkOf({ links: [lo, card, link(6, 'sit0', { kind: 'sit' })], nodeId: undefined }, node, true), { hostInterfaces: [], strangers: [{ name: 'eth1', kind: 'card' }] }, "a pod's, by its cgroup");
+  t.same(podNetworkOf({ links: [lo, card, link(6, 'sit0', { kind: 'sit' })], nodeId: undefined }, node, true), { hostInterfaces: [], strangers: [{ name: 'eth1', kind: 'card', isCard: true }], inward: [] }, "a pod's, by its cgroup");
 });
 
-const network = (number: number, pattern: string, stranger?: string): PodNetwork => ({ inode: `net:[${number}]`, path: `/run/netns/${number}`, pods: [], hostInterfaces: pattern === '' ? [] : [`${pattern}${number}`], strangers: stranger === undefined ? [] : [{ name: 'eth0', kind: stranger }] });
+t.test('what a pod can make inside of its own network is no card, and no way out', async (t) => {
+  const inner = link(2, 'eth0', { peerIndex: 5, peerNamespace: 3 });
+  t.same(podNetworkOf({ links: [lo, inner], nodeId: undefined }, node, true), { hostInterfaces: [], strangers: [], inward: ['eth0'] }, 'docker in docker');
+  t.same(podNetworkOf({ links: [lo, toNode(), link(5, 'docker1', { peerIndex: 2, peerNamespace: 0 })], nodeId: NODE }, node, true), { hostInterfaces: ['eni1'], strangers: [], inward: ['docker1'] }, 'and what is around it');
+  const here = [link(5, 'a', { peerIndex: 6 }), link(6, 'b', { peerIndex: 5 }), link(7, 'mac0', { kind: 'macvlan', peerIndex: 2 })];
+  t.same(podNetworkOf({ links: [lo, toNode(), ...here], nodeId: NODE }, node, true), { hostInterfaces: ['eni1'], strangers: [], inward: [] }, 'on its own links');
+  t.match(podNetworkOf({ links: [lo, link(5, 'bond0', { kind: 'bond' })], nodeId: undefined }, node, true), { strangers: [{ kind: 'bond', isCard: false }] }, 'which may be the node\'s, or made up');
+});
+
+const network = (number: number, pattern: string, stranger?: string): PodNetwork => ({ inode: `net:[${number}]`, path: `/run/netns/${number}`, pods: [], hostInterfaces: pattern === '' ? [] : [`${pattern}${number}`], strangers: stranger === undefined ? [] : [{ name: 'eth0', kind: stranger, isCard: true }], inward: [] });
 const patternOf = (name: string): string => name.replace(/\d+$/, '+');
 
 t.test('some of each kind are tried, others the next time, and every pod with an interface of its own kind', async (t) => {
@@ -39,6 +48,8 @@ t.test('some of each kind are tried, others the next time, and every pod with an
   t.equal(names(1), '236789');
   t.equal(names(4), '516789');
   t.equal(choose(all, patternOf, 0, true).length, all.length);
+  const nested = Array.from({ length: 600 }, (_, at): PodNetwork => ({ ...network(at, ''), inward: ['eth0'] }));
+  t.equal(choose([...nested, ...all], patternOf, 0, false).length, EACH_KIND + 6, 'what a pod makes inside of it by the hundred is one kind');
   t.ok(EACH_KIND >= 1);
   t.equal(kindOf(all[0]!, patternOf), 'eni+');
   t.equal(kindOf(all[8]!, patternOf), 'ipvlan');

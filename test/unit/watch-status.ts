@@ -15,7 +15,7 @@ export const statusOf = (changed: Partial<WatchStatus> = {}): WatchStatus => ({
   basis: ['rules'],
   observed: {
     state: 'tried', answer: 'blocked', reason: 'EveryProbeDied', message: '', control: [], hopLimit: { ipv4: 1 }, skipped: [], uncovered: [], found: 1, tookMs: 900,
-    networks: [{ pods: [], networkNamespace: '/run/netns/a', family: 'ipv4', interfaces: ['eni1'], kind: 'eni+', class: 'dropped', v1: DROPPED, v2: DROPPED, reached: false }],
+    networks: [{ pods: [], networkNamespace: '/run/netns/a', family: 'ipv4', interfaces: ['eni1'], kind: 'eni+', otherWays: [], unruled: [], class: 'dropped', v1: DROPPED, v2: DROPPED, reached: false }],
   },
   checkedAt: '2026-11-22T21:00:00.000Z',
   provedBlocked: true,

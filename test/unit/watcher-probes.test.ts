@@ -7,7 +7,7 @@ import { DEFAULT_SETTINGS } from '../../agent/core/settings.ts';
 import { blocked, look, makeWorld } from './watch-world/world.ts';
 
 const exchange = (kind: 'open' | 'dropped') => ({ class: kind, because: kind, connected: kind === 'open' });
-const network = (kind: 'open' | 'dropped', name: string): NetworkProbe => ({ pods: [], networkNamespace: name, family: 'ipv4', interfaces: ['eni1'], kind: 'eni+', class: kind, v1: exchange(kind), v2: exchange(kind), reached: kind === 'open' });
+const network = (kind: 'open' | 'dropped', name: string): NetworkProbe => ({ pods: [], networkNamespace: name, family: 'ipv4', interfaces: ['eni1'], kind: 'eni+', otherWays: [], unruled: [], class: kind, v1: exchange(kind), v2: exchange(kind), reached: kind === 'open' });
 const probed = (kind: 'open' | 'dropped', found = 1): ProbeReport => summary({ control: [{ ...network('open', 'node'), kind: 'node' }], networks: [network(kind, '/run/netns/web')], found, uncovered: [], skipped: [], tookMs: 1 });
 const bypassed: Report = { ...blocked, answer: 'unknown', reason: 'MayBypassNetfilter', targets: [{ name: 'eni+ ipv4', family: 'ipv4', interface: 'eni+', from: '', reason: 'MayBypassNetfilter', answer: 'unknown', doubts: [{ why: 'a program' }] } as unknown as Report['targets'][number]] };
 

@@ -5,9 +5,9 @@ export const EACH_KIND = 2;
 /** More at once is a load: each has up to four connections. */
 export const MOST_NETWORKS = 512;
 
-/** `eni+`, `macvlan`: what rules tell apart. A pod with both is of the one that passes them by. */
+/** `eni+`, `macvlan`: what rules tell apart; `nested` for one that is connected to no link of the node. A pod with both is of the one that passes them by. */
 export function kindOf({ hostInterfaces, strangers }: PodNetwork, patternOf: (name: string) => string): string {
-  return strangers[0]?.kind ?? [...new Set(hostInterfaces.map(patternOf))].sort().join(' ');
+  return strangers[0]?.kind ?? (hostInterfaces.length === 0 ? 'nested' : [...new Set(hostInterfaces.map(patternOf))].sort().join(' '));
 }
 
 /**

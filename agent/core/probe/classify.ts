@@ -1,3 +1,4 @@
+import type { Family } from 'node-iptables';
 import type { Sighting, Sightings } from './sightings.ts';
 import type { Exchange, NetworkProbe, PodIdentity, ProbeClass } from './report.ts';
 import type { Tried, TriedNetwork } from './tried.ts';
@@ -11,6 +12,10 @@ export interface ProbedNetwork {
   readonly kind: string;
   /** Its interfaces that are no veth of this node: packets may pass where nobody sees them. `eth0 (macvlan)` */
   readonly strangers: readonly string[];
+  /** One of them is a card, or lies on one of the node's: what went by it has left for certain. */
+  readonly hasCard: boolean;
+  /** Its veths on a bridge that leads out: it chooses whether its frames are routed. `vethb0 (bridged)` */
+  readonly bridged: readonly string[];
   readonly isNode: boolean;
 }
 
@@ -23,17 +28,21 @@ export interface Ground {
   /** Every interface of the node that leads to a pod, or to the node itself (lo): who goes out by it has not left. */
   readonly inside: ReadonlySet<number>;
   readonly nameOf: (interfaceIndex: number) => string;
+  /** The interface by which the node would hand on an answer to what came in there from this source; undefined for none, or out again. */
+  readonly answersTo: (family: Family, source: Buffer, cameFrom: number) => number | undefined;
 }
 
 /** Names what became of a network's packets: a function of what its sockets knew and what the node's interfaces saw. */
 export function classify(tried: TriedNetwork, network: ProbedNetwork, ground: Ground): NetworkProbe {
-  const look = (one: Tried): Sighting | undefined => ('port' in one ? ground.sightings?.of(one.port, network.isNode ? NONE : network.strangers.length > 0 ? undefined : new Set(network.hostInterfaces.keys())) : undefined);
+  const look = (one: Tried): Sighting | undefined => ('port' in one ? ground.sightings?.of(one.port, tried.family, network.isNode ? NONE : network.strangers.length > 0 || network.hostInterfaces.size === 0 ? undefined : new Set(network.hostInterfaces.keys())) : undefined);
   const seen = { v1: look(tried.v1), token: look(tried.token) };
-  const v1 = exchangeOf(tried.v1, seen.v1, 'metadata', network, ground);
-  const token = exchangeOf(tried.token, seen.token, 'token', network, ground);
+  const here: Here = { family: tried.family, network, ground };
+  const v1 = exchangeOf(tried.v1, seen.v1, 'metadata', here);
+  const token = exchangeOf(tried.token, seen.token, 'token', here);
   const v2 = token.class === 'open' && tried.v2 ? withToken(token, tried.v2) : token;
   const seenOnes = Object.values(seen).filter((one) => one !== undefined);
   const cameFrom = [...new Set(seenOnes.flatMap((one) => one.cameFrom))].map(ground.nameOf);
+  const others = [...network.hostInterfaces.values()].filter((name) => !cameFrom.includes(name));
   const hops = seenOnes.map(hopsOf).find((one) => one !== undefined);
   const tokenTtl = seen.token && ttlOfAnswer(seen.token, ground);
   return {
@@ -41,6 +50,8 @@ export function classify(tried: TriedNetwork, network: ProbedNetwork, ground: Gr
     networkNamespace: tried.networkNamespace,
     family: tried.family,
     interfaces: cameFrom.length > 0 ? cameFrom : [...network.strangers, ...network.hostInterfaces.values()],
+    otherWays: others,
+    unruled: [...network.strangers, ...network.bridged],
     kind: network.kind,
     class: worstClass(v1.class, v2.class),
     v1,
@@ -57,16 +68,23 @@ const NONE: ReadonlySet<number> = new Set();
 const CLASSES: readonly ProbeClass[] = ['open', 'proxied', 'throttled', 'forbidden', 'hop-limit', 'v1-off', 'inconclusive', 'no-route', 'rejected', 'dropped'];
 export const worstClass = (...classes: readonly ProbeClass[]): ProbeClass => CLASSES.find((one) => classes.includes(one)) ?? 'inconclusive';
 
-function exchangeOf(tried: Tried, seen: Sighting | undefined, asked: 'metadata' | 'token', network: ProbedNetwork, ground: Ground): Exchange {
+interface Here {
+  readonly family: Family;
+  readonly network: ProbedNetwork;
+  readonly ground: Ground;
+}
+
+function exchangeOf(tried: Tried, seen: Sighting | undefined, asked: 'metadata' | 'token', here: Here): Exchange {
+  const { network, ground } = here;
   switch (tried.is) {
     case 'not-entered':
       return { class: 'inconclusive', connected: false, because: tried.because };
     case 'no-route':
       return { class: 'no-route', connected: false, because: `nothing was sent: no address or no route (${tried.code})` };
     case 'refused':
-      return unanswered(tried.code, seen, network, ground);
+      return unanswered(tried.code, seen, here);
     case 'silent':
-      return tried.during === 'connect' ? unanswered(undefined, seen, network, ground) : (elsewhere(undefined, seen, network, ground) ?? silent(seen, ground));
+      return tried.during === 'connect' ? unanswered(undefined, seen, here) : (elsewhere(undefined, seen, network, ground) ?? silent(seen, ground));
     case 'broken':
       return elsewhere(undefined, seen, network, ground) ?? { class: 'inconclusive', connected: true, because: tried.because };
     case 'answered':
@@ -75,7 +93,7 @@ function exchangeOf(tried: Tried, seen: Sighting | undefined, asked: 'metadata' 
 }
 
 /** No connection. `code` where something said so, undefined for silence. */
-function unanswered(code: string | undefined, seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): Exchange {
+function unanswered(code: string | undefined, seen: Sighting | undefined, { family, network, ground }: Here): Exchange {
   const what = code === undefined ? 'no answer' : `refused (${code})`;
   const inconclusive = (because: string): Exchange => ({ class: 'inconclusive', connected: false, because });
   if (!ground.sightings) return inconclusive(`${what}, and whether it was this node was not seen: ${ground.unseen ?? 'nobody looked'}`);
@@ -87,6 +105,9 @@ function unanswered(code: string | undefined, seen: Sighting | undefined, networ
   if (handed.length > 0) return inconclusive(`the answer was handed to the pod by ${names(handed.map((answer) => answer.interfaceIndex), ground)}, which did not take it: a firewall of its own`);
   // By a card of its own: what comes for it meets no rule of the node either.
   if (network.strangers.length > 0 && !seen.cameFrom.some((index) => ground.inside.has(index))) return inconclusive(`${what}, and what goes by an interface of its own is not for this node to drop`);
+  // A pod that may change its own network can send what dies of itself, from the ports of a probe alone.
+  const astray = network.isNode ? undefined : doomed(seen, family, ground);
+  if (astray !== undefined) return inconclusive(`${what}, but what came out of the pod no node passes on, or back: ${astray}`);
   const left = leftBy(seen, ground);
   if (left.length > 0) {
     const back = seen.answers.filter((answer) => !answer.outgoing && !ground.inside.has(answer.interfaceIndex));
@@ -96,6 +117,14 @@ function unanswered(code: string | undefined, seen: Sighting | undefined, networ
   if (network.isNode) return inconclusive(`${what}, and no packet left the node`);
   const from = names(seen.cameFrom, ground);
   return code === undefined ? { class: 'dropped', connected: false, because: `it came out of the pod by ${from} and went no further` } : { class: 'rejected', connected: false, because: `it came out of the pod by ${from}, and the node refused it (${code})` };
+}
+
+/** Why a packet would have died on a node without rules as well; undefined where it would not have. */
+function doomed({ flaw, source, cameFrom }: Sighting, family: Family, { answersTo, inside }: Ground): string | undefined {
+  if (flaw !== undefined) return flaw;
+  // The last is the bridge, where there is one.
+  const back = answersTo(family, source, cameFrom.at(-1)!);
+  return back === undefined || (inside.has(back) && !cameFrom.includes(back)) ? 'its source is no address of the pod' : undefined;
 }
 
 /** Whether the one who answers is another than IMDS, and where it is. */
@@ -148,7 +177,7 @@ function withToken(token: Exchange, { is, ...rest }: Tried): Exchange {
 }
 
 /** What a pod sends by a card of its own, nobody on the node need have seen. */
-const hasLeft = (seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): boolean => (seen ? leftBy(seen, ground).length > 0 : network.strangers.length > 0);
+const hasLeft = (seen: Sighting | undefined, network: ProbedNetwork, ground: Ground): boolean => (seen ? leftBy(seen, ground).length > 0 : network.hasCard);
 const dataOf = ({ answers }: Sighting): Sighting['answers'] => answers.filter(({ payloadBytes }) => payloadBytes > 0);
 const leftBy = ({ leftBy: by }: Sighting, { inside }: Ground): number[] => by.filter((index) => !inside.has(index));
 const hopsText = (hops: number): string => `${hops} ${hops === 1 ? 'hop' : 'hops'}`;

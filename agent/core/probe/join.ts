@@ -52,7 +52,7 @@ function rulesDoNotTell(report: Report, tried: Tried, alone: Judged): Judged {
   if (tried.answer !== 'blocked') return { ...alone, message: tried.message };
   const unsettled = report.targets.find(({ answer, reason }) => answer === 'unknown' && !SETTLED_BY_PACKETS.has(reason));
   if (unsettled || !SETTLED_BY_PACKETS.has(report.reason)) return { ...alone, message: `every packet that was sent died, but others may pass: ${unsettled?.name ?? ''} ${unsettled?.reason ?? report.reason}`.replace('  ', ' ') };
-  const blind = [...tried.uncovered, ...notEntered(tried.skipped).map(({ networkNamespace }) => networkNamespace)];
+  const blind = [...tried.uncovered, ...notEntered(tried.skipped).map(({ networkNamespace }) => networkNamespace), ...otherWays(report, tried)];
   if (blind.length > 0) return { ...alone, message: `every packet that was sent died, but not from everywhere: ${blind.slice(0, 5).join(', ')} could not be tried` };
   // What carries packets past the rules may do so for one pod alone.
   if (isSample(tried)) return { ...alone, message: `every packet that was sent died, but only ${networksOf(tried)} of ${tried.found} pod networks were tried` };
@@ -66,6 +66,13 @@ export const wantsEvery = (report: Report, observed: Observation): boolean =>
 /** What packets may settle or refute: one that is another is about another node than the one that they met. */
 export const claimOf = ({ answer, reason, targets }: Report): string =>
   JSON.stringify([answer, reason, targets.map((target) => [target.name, target.answer, target.reason, target.answer === 'unknown' ? target.doubts.map(({ why }) => why) : []])]);
+
+/** The pod chooses by which of its ways it sends, and may choose by port: ours went by the one that is blocked. */
+const otherWays = ({ targets }: Report, tried: Tried): string[] => {
+  const unknown = targets.filter(({ answer }) => answer === 'unknown').map((target) => ({ family: target.family, pattern: nameSet(target.interface) }));
+  const some = tried.networks.filter(({ class: kind }) => kind !== 'no-route');
+  return some.flatMap((network) => network.otherWays.filter((way) => unknown.some(({ family, pattern }) => family === network.family && hasName(pattern, way))).map((way) => `${way} of ${networkName(network)}`));
+};
 
 const networksOf = ({ networks }: Tried): number => new Set(networks.map(({ networkNamespace }) => networkNamespace)).size;
 const isSample = (tried: Tried): boolean => networksOf(tried) < tried.found;

@@ -1,5 +1,5 @@
 import type { ListedLink } from 'node-iptables/netlink';
-import type { PodNetwork } from './pod-network.ts';
+import type { PodNetwork, Stranger } from './pod-network.ts';
 
 /** The node's side. */
 export interface Lookup {
@@ -14,7 +14,7 @@ export interface Lookup {
  * @param around its links, and by which number it knows the node's namespace
  * @param isPod whether one of its processes is in a pod's cgroup: then it is a pod's, however it is connected
  */
-export function podNetworkOf({ links, nodeId }: { readonly links: readonly ListedLink[]; readonly nodeId: number | undefined }, node: Lookup, isPod: boolean): Pick<PodNetwork, 'hostInterfaces' | 'strangers'> | undefined {
+export function podNetworkOf({ links, nodeId }: { readonly links: readonly ListedLink[]; readonly nodeId: number | undefined }, node: Lookup, isPod: boolean): Pick<PodNetwork, 'hostInterfaces' | 'strangers' | 'inward'> | undefined {
   const outward = links.filter(({ loopback, kind }) => !loopback && !LEADS_NOWHERE.has(kind));
   const ofNode = outward.filter(({ peerNamespace }) => nodeId !== undefined && peerNamespace === nodeId);
   const hostInterfaces: string[] = [];
@@ -27,10 +27,23 @@ export function podNetworkOf({ links, nodeId }: { readonly links: readonly Liste
   }
   const onCards = ofNode.filter(({ kind }) => kind !== 'veth');
   // A card of its own is told from the card of somebody else's machine only by the process that has it.
-  const others = isPod ? outward.filter((link) => !ofNode.includes(link)) : [];
-  const strangers = [...onCards, ...others].map(({ name, kind }) => ({ name, kind: kind === '' ? 'card' : kind }));
-  return hostInterfaces.length === 0 && strangers.length === 0 ? undefined : { hostInterfaces, strangers };
+  const others = isPod ? outward.filter((link) => !ofNode.includes(link) && !liesHere(link)) : [];
+  const isInward = ({ kind, peerNamespace }: ListedLink): boolean => kind !== '' && peerNamespace !== undefined;
+  const stranger = (isCard: boolean) => ({ name, kind }: ListedLink): Stranger => ({ name, kind: kind === '' ? 'card' : kind, isCard: isCard || kind === '' });
+  const strangers = [...onCards.map(stranger(true)), ...others.filter((link) => !isInward(link)).map(stranger(false))];
+  const inward = others.filter(isInward).map(({ name }) => name);
+  return hostInterfaces.length === 0 && strangers.length === 0 && inward.length === 0 ? undefined : { hostInterfaces, strangers, inward };
 }
+
+/** On another link of the same namespace, or with both ends in it: what goes by it goes by that one, or nowhere. */
+const liesHere = ({ kind, peerIndex, peerNamespace }: ListedLink): boolean => kind !== '' && peerIndex !== 0 && peerNamespace === undefined;
+
+/** Bridges that hand frames to the network outside, past every hook of IP, by their index. */
+export function bridgesLeadingOut({ links, uplinks }: Lookup): ReadonlySet<number> {
+  const outward = links.filter(({ name, kind }) => uplinks.has(name) || CARDS.has(kind));
+  return new Set([...outward.map(({ master }) => master), ...links.filter(({ name, kind }) => kind === 'bridge' && uplinks.has(name)).map(({ index }) => index)].filter((index) => index !== 0));
+}
+const CARDS: ReadonlySet<string> = new Set(['', 'bond', 'team', 'vlan']);
 
 /** Kinds that lead nowhere by themselves; tunnel devices that the kernel makes in every new namespace. */
 const LEADS_NOWHERE: ReadonlySet<string> = new Set(['dummy', 'ifb', 'bridge', 'sit', 'ipip', 'gre', 'gretap', 'erspan', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti', 'vti6', 'tun', 'vcan', 'nlmon']);

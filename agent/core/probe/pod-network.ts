@@ -11,7 +11,19 @@ export interface PodNetwork {
   /** The host's ends of its veths. */
   readonly hostInterfaces: readonly string[];
   /** Interfaces of it that are no veth of this node: their packets meet none of its rules. `eth0 is a macvlan`. */
-  readonly strangers: readonly { readonly name: string; readonly kind: string }[];
+  readonly strangers: readonly Stranger[];
+  /**
+   * Interfaces of it whose other end is in a namespace that is not the node's, as in docker in docker: what it sends comes out of
+   * another pod's network. Whoever may make a user namespace can make thousands.
+   */
+  readonly inward: readonly string[];
+}
+
+export interface Stranger {
+  readonly name: string;
+  readonly kind: string;
+  /** A card, or lies on one of the node's: no pod can make one that only looks so. */
+  readonly isCard: boolean;
 }
 
 /** What was found; a namespace that could not be looked into is no pod network, and is said. */

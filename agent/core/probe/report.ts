@@ -54,6 +54,10 @@ export interface NetworkProbe {
   readonly family: Family;
   /** The host's interface that the SYN came out of; where it was not seen, those of the pod: `eth0 (macvlan)`, and the host's ends of its veths. */
   readonly interfaces: readonly string[];
+  /** The host's ends of its veths that no packet of this family was seen to come out of: what the pod may send there was not tried. */
+  readonly otherWays: readonly string[];
+  /** Its ways out that need not meet a rule of the node, whichever way its packets went: `net1 (macvlan)`, `vethb0 (bridged)`. */
+  readonly unruled: readonly string[];
   /** `eni+`, `macvlan`; `node`. */
   readonly kind: string;
   /** The worst of the two: open, proxied, throttled, forbidden, hop-limit, v1-off, inconclusive, no-route, rejected, dropped. */

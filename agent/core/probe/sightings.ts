@@ -8,6 +8,10 @@ export interface Sighting {
   readonly cameFrom: readonly number[];
   /** Where its SYN went out. */
   readonly leftBy: readonly number[];
+  /** What keeps a router from passing its SYN on, whatever its rules are; undefined where it came at least once as hosts send it. */
+  readonly flaw?: string;
+  /** The address that its SYN came with. */
+  readonly source: Buffer;
   /** The TTL its SYN began with, and left with. */
   readonly ttlIn?: number;
   readonly ttlOut?: number;
@@ -27,6 +31,9 @@ export interface SeenAnswer {
 const MOST_PACKETS = 100_000;
 
 interface Packet {
+  readonly family: Family;
+  readonly source: Buffer;
+  readonly flaw: string | undefined;
   readonly interfaceIndex: number;
   readonly outgoing: boolean;
   readonly ttl: number;
@@ -46,10 +53,14 @@ export class Sightings {
   lost = 0;
   private readonly requests: Packet[] = [];
   private readonly answers: Packet[] = [];
-  private bySequence: ReadonlyMap<number, readonly Packet[]> | undefined;
+  /** Made when they are wanted: a flood is looked through once, not once for each connection. */
+  private indexes: { readonly byPort: Index; readonly bySequence: Index; readonly byAcknowledged: Index } | undefined;
 
-  /** @param bytes from the IP header on; may be of anybody */
-  add(interfaceIndex: number, outgoing: boolean, bytes: Buffer): void {
+  /**
+   * @param bytes from the IP header on; may be of anybody
+   * @param forAnother whether its frame was for another's MAC address
+   */
+  add(interfaceIndex: number, outgoing: boolean, bytes: Buffer, forAnother = false): void {
     const frame = readTcpFrame(bytes);
     if (!frame) return;
     const toImds = isImds(frame.family, frame.destination);
@@ -58,9 +69,9 @@ export class Sightings {
       this.lost += 1;
       return;
     }
-    const { ttl, flags, payloadBytes, sourcePort, sequence, acknowledged } = frame;
-    list.push({ interfaceIndex, outgoing, ttl, flags, payloadBytes, sourcePort, sequence, acknowledged });
-    this.bySequence = undefined;
+    const { family, ttl, flags, payloadBytes, sourcePort, sequence, acknowledged } = frame;
+    list.push({ family, interfaceIndex, outgoing, ttl, flags, payloadBytes, sourcePort, sequence, acknowledged, source: Buffer.from(frame.source), flaw: forAnother ? 'its frame was for nobody on the node' : frame.flaw });
+    this.indexes = undefined;
   }
 
   /**
@@ -68,29 +79,35 @@ export class Sightings {
    *
    * @param from interfaces that it may have come in by; undefined where any will do, empty for one of the node itself
    */
-  of(port: number, from: ReadonlySet<number> | undefined): Sighting | undefined {
-    const first = this.requests.find((one) => isSyn(one) && one.sourcePort === port && (from === undefined ? true : from.size === 0 ? one.outgoing : !one.outgoing && from.has(one.interfaceIndex)));
+  of(port: number, family: Family, from: ReadonlySet<number> | undefined): Sighting | undefined {
+    const { byPort, bySequence, byAcknowledged } = (this.indexes ??= {
+      byPort: Map.groupBy(this.requests.filter(isSyn), ({ sourcePort }) => sourcePort),
+      bySequence: Map.groupBy(this.requests.filter(isSyn), ({ sequence }) => sequence),
+      byAcknowledged: Map.groupBy(this.answers, ({ acknowledged }) => blockOf(acknowledged)),
+    });
+    const first = byPort.get(port)?.find((one) => one.family === family && (from === undefined ? true : from.size === 0 ? one.outgoing : !one.outgoing && from.has(one.interfaceIndex)));
     if (!first) return undefined;
-    const syns = this.withSequence(first.sequence).filter(isSyn);
+    const syns = bySequence.get(first.sequence) ?? [];
     const left = syns.filter(({ outgoing }) => outgoing);
     const came = syns.filter(({ outgoing }) => !outgoing);
+    const flaw = came.some((one) => one.flaw === undefined) ? undefined : came[0]?.flaw;
     return {
+      source: first.source,
+      ...(flaw === undefined ? {} : { flaw }),
       cameFrom: indexesOf(came),
       leftBy: indexesOf(left),
       ...(came[0] ? { ttlIn: came[0].ttl } : {}),
       ...(left[0] ? { ttlOut: left[0].ttl } : {}),
-      answers: this.answers.filter(({ acknowledged }) => isWithin(acknowledged, first.sequence)),
+      answers: [first.sequence, first.sequence + MOST_REQUEST_BYTES].flatMap((at) => byAcknowledged.get(blockOf(at)) ?? []).filter(({ acknowledged }) => isWithin(acknowledged, first.sequence)),
     };
-  }
-
-  private withSequence(sequence: number): readonly Packet[] {
-    this.bySequence ??= Map.groupBy(this.requests, (one) => one.sequence);
-    return this.bySequence.get(sequence) ?? [];
   }
 }
 
+type Index = ReadonlyMap<number, readonly Packet[]>;
+
 /** A request of ours is shorter. */
 const MOST_REQUEST_BYTES = 2048;
+const blockOf = (sequence: number): number => (sequence >>> 0) >>> 11;
 const isWithin = (acknowledged: number, first: number): boolean => {
   const distance = (acknowledged - first) >>> 0;
   return distance >= 1 && distance <= MOST_REQUEST_BYTES;

@@ -38,6 +38,12 @@ function judged(control: readonly NetworkProbe[], networks: readonly NetworkProb
   const doubtful = counted.find((one) => one.class === 'inconclusive');
   if (doubtful) return say('unknown', 'ProbeInconclusive', `${networkName(doubtful)}: ${decisive(doubtful)}`);
   if (!counted.some(isKeptOut)) return say('unknown', 'ProbeInconclusive', 'no pod that was tried has a route to IMDS');
+  // A pod chooses by which of its ways it sends, and may choose by port.
+  const unruled = networks.find((one) => one.unruled.length > 0);
+  if (unruled) return say('unknown', 'ProbeInconclusive', `${networkName(unruled)}: it may send by ${unruled.unruled.join(', ')} as well, where no rule of the node need be met`);
+  // gVisor takes the addresses out of the namespace, and sends all the same.
+  const mute = counted.find((one) => !counted.some((other) => other.networkNamespace === one.networkNamespace && isKeptOut(other)));
+  if (mute) return say('unknown', 'ProbeInconclusive', `${networkName(mute)}: nothing could be sent from there`);
   return say('blocked', 'EveryProbeDied', `${counted.filter(isKeptOut).length} tried, none got an answer; the node itself did (${families.join(', ')})`);
 }
 

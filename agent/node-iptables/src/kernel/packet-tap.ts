@@ -16,6 +16,7 @@ const PACKET_STATISTICS = 6;
 const MSG_DONTWAIT = 0x40;
 /** struct sockaddr_ll */
 const ADDRESS_BYTES = 20;
+const PACKET_OTHERHOST = 3;
 const PACKET_OUTGOING = 4;
 
 /** A packet as it passed an interface. */
@@ -23,6 +24,8 @@ export interface Tapped {
   readonly interfaceIndex: number;
   /** Whether it was sent by the interface; otherwise it came in by it. */
   readonly outgoing: boolean;
+  /** Its frame is for another's MAC address: the interface itself does nothing with it, though a bridge may. */
+  readonly forAnother: boolean;
   /** From the IP header on; as much as the filter lets through. Valid during the call only. */
   readonly bytes: Buffer;
 }
@@ -81,7 +84,7 @@ export class PacketTap {
         if (errno === ERRNO.EINTR || errno === ENETDOWN) continue;
         throw new KernelError('a packet socket: receive', errno);
       }
-      visit({ interfaceIndex: this.address.readInt32LE(4), outgoing: this.address[10] === PACKET_OUTGOING, bytes: this.room.subarray(0, length) });
+      visit({ interfaceIndex: this.address.readInt32LE(4), outgoing: this.address[10] === PACKET_OUTGOING, forAnother: this.address[10] === PACKET_OTHERHOST, bytes: this.room.subarray(0, length) });
     }
     return false;
   }

@@ -5,6 +5,7 @@ export * from './expression.ts';
 export * from './rule-text.ts';
 export * from './rule-concern.ts';
 export * from './link.ts';
+export * from './route.ts';
 export * from './batch.ts';
 export * from './set-elements.ts';
 export * from './x-tables.ts';
