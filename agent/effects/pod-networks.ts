@@ -58,7 +58,7 @@ interface Candidate {
 function candidates(own: string, skipped: { path: string; because: string }[]): Candidate[] {
   const found = new Map<string, { path: string; pids: string[] }>();
   for (const { inode, path } of namedNamespaces(skipped)) if (inode !== own && !found.has(inode)) found.set(inode, { path, pids: [] });
-  for (const { inode, pid } of processNamespaces(own)) {
+  for (const { inode, pid } of processNamespaces(own, skipped)) {
     if (inode === own) continue;
     const known = found.get(inode);
     if (known) known.pids.push(pid);
@@ -99,16 +99,22 @@ function namedNamespaces(skipped: { path: string; because: string }[]): { readon
  * Only where we are in the namespace that the machine started in. Anywhere else (a node made of namespaces, for tests)
  * the processes around us are not of this node.
  */
-function processNamespaces(own: string): { readonly inode: string; readonly pid: string }[] {
+function processNamespaces(own: string, skipped: { path: string; because: string }[]): { readonly inode: string; readonly pid: string }[] {
   const first = attempt(() => readlinkSync('/proc/1/ns/net'));
   if ('because' in first || first.value !== own) return [];
   const pids = attempt(() => readdirSync('/proc'));
   if ('because' in pids) return [];
-  return pids.value.flatMap((pid) => {
+  let closed = 0;
+  const found = pids.value.flatMap((pid) => {
     if (!/^\d+$/.test(pid)) return [];
     const inode = attempt(() => readlinkSync(`/proc/${pid}/ns/net`));
-    return 'because' in inode ? [] : [{ inode: inode.value, pid }];
+    if (!('because' in inode)) return [{ inode: inode.value, pid }];
+    // One that has ended is none; one of another user is closed to who may not trace it.
+    if (/\b(EACCES|EPERM)\b/.test(inode.because)) closed += 1;
+    return [];
   });
+  if (closed > 0) skipped.push({ path: '/proc', because: `the network namespaces of ${closed} processes are not to be seen without CAP_SYS_PTRACE: of pods, those under /run/netns alone` });
+  return found;
 }
 
 interface Around {
