@@ -134,10 +134,10 @@ class TargetVerdict {
   private bypassed(report: TargetReport): TargetReport {
     if (this.observed.bypasses.length === 0 || report.answer === 'open') return report;
     const doubts: DoubtReport[] = this.observed.bypasses.map((why) => ({ why }));
-    const known = report.answer === 'unknown' ? report.doubts : [];
+    const [known, reason] = report.answer === 'unknown' ? [report.doubts, report.reason] : [[], 'MayBypassNetfilter' as const];
     const { name, family, interface: pattern, from, states } = report;
     const established = states.ESTABLISHED === 'open' ? 'open' : 'unknown';
-    return { name, family, interface: pattern, from, states, established, answer: 'unknown', reason: 'MayBypassNetfilter', doubts: [...doubts, ...known] };
+    return { name, family, interface: pattern, from, states, established, answer: 'unknown', reason, doubts: [...doubts, ...known] };
   }
 }
 

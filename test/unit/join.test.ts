@@ -65,6 +65,7 @@ t.test('the truth table: what rules say, what packets did, what is told, and wha
     ['cannot be told, and a pod has a second veth of that kind', unknown, tried([network('dropped', { otherWays: ['eni2'] })]), 'unknown MayBypassNetfilter nothing'],
     ['cannot be told, and its second veth is of a kind that is proved', report('unknown', 'MayBypassNetfilter', target('blocked', 'EveryPacketDropped', 'veth+ ipv4')), tried([network('dropped', { otherWays: ['veth2'] })]), 'blocked EveryProbeDied packets'],
     ['the rules themselves say that others pass', report('unknown', 'DependsOnState'), tried([network('dropped')]), 'unknown DependsOnState nothing'],
+    ['a rule that cannot be read lets some through', { ...report('unknown', 'CannotRead'), targets: [{ ...target('unknown', 'CannotRead'), doubts: [{ why: 'an unknown match', rule: {} }] } as unknown as TargetReport] }, tried([network('dropped')]), 'unknown CannotRead nothing'],
     ['one target hangs on a rate', report('unknown', 'MayBypassNetfilter', target('unknown', 'DependsOnState', 'vlan+ ipv4')), tried([network('dropped')]), 'unknown MayBypassNetfilter nothing'],
   ];
   for (const [name, rules, observed, expected] of table) t.equal(say(rules, observed), expected, name);

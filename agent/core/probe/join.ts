@@ -44,13 +44,13 @@ function rulesLetThrough(report: Report, tried: Tried, alone: Judged): Judged {
   return { answer: 'unknown', reason: 'EvidenceDisagrees', basis: [], message: `the rules let a packet through (${open.map(({ name }) => name).join(', ')}), but every one that was sent died: something else drops them (a policy in BPF, the hop limit); nothing here keeps it so` };
 }
 
-/** What rules left open because they could not be read or do not meet every packet, packets can settle. */
+/** What rules left open because they could not be read at all or do not meet every packet, packets can settle. */
 const SETTLED_BY_PACKETS: ReadonlySet<Reason> = new Set(['MayBypassNetfilter', 'CannotRead', 'TooLarge', 'OrderUnknown', 'NotPermitted', 'NotInstalled', 'Busy', 'TimedOut', 'CouldNotLook', 'NothingToJudge']);
 
 function rulesDoNotTell(report: Report, tried: Tried, alone: Judged): Judged {
   if (tried.answer === 'open') return { answer: 'open', reason: tried.reason, basis: ['packets'], message: tried.message };
   if (tried.answer !== 'blocked') return { ...alone, message: tried.message };
-  const unsettled = report.targets.find(({ answer, reason }) => answer === 'unknown' && !SETTLED_BY_PACKETS.has(reason));
+  const unsettled = report.targets.find((target) => target.answer === 'unknown' && !isSettled(target));
   if (unsettled || !SETTLED_BY_PACKETS.has(report.reason)) return { ...alone, message: `every packet that was sent died, but others may pass: ${unsettled?.name ?? ''} ${unsettled?.reason ?? report.reason}`.replace('  ', ' ') };
   const blind = [...tried.uncovered, ...notEntered(tried.skipped).map(({ networkNamespace }) => networkNamespace), ...otherWays(report, tried)];
   if (blind.length > 0) return { ...alone, message: `every packet that was sent died, but not from everywhere: ${blind.slice(0, 5).join(', ')} could not be tried` };
@@ -73,6 +73,9 @@ const otherWays = ({ targets }: Report, tried: Tried): string[] => {
   const some = tried.networks.filter(({ class: kind }) => kind !== 'no-route');
   return some.flatMap((network) => network.otherWays.filter((way) => unknown.some(({ family, pattern }) => family === network.family && hasName(pattern, way))).map((way) => `${way} of ${networkName(network)}`));
 };
+
+/** A rule that is named in a doubt knows packets apart: those that it lets pass may be others than were sent. */
+const isSettled = (target: Extract<TargetReport, { answer: 'unknown' }>): boolean => SETTLED_BY_PACKETS.has(target.reason) && target.doubts.every(({ rule }) => rule === undefined);
 
 const networksOf = ({ networks }: Tried): number => new Set(networks.map(({ networkNamespace }) => networkNamespace)).size;
 const isSample = (tried: Tried): boolean => networksOf(tried) < tried.found;
