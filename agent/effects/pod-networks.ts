@@ -2,7 +2,7 @@ import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { NetlinkRequests, NetworkNamespaces } from 'node-iptables/kernel';
 import { type ListedLink, NETLINK_ROUTE, getNamespaceId, listLinks, readListedLink, readNamespaceId } from 'node-iptables/netlink';
 import { type Lookup, podNetworkOf } from '../core/probe/pod-network-links.ts';
-import { LEFT_OVER, type PodNetwork, type PodNetworks } from '../core/probe/pod-network.ts';
+import { LEFT_OVER, TOO_MANY_LINKS, type PodNetwork, type PodNetworks } from '../core/probe/pod-network.ts';
 import type { PodIdentity } from '../core/probe/report.ts';
 import { uplinkNames } from './links.ts';
 import { podNames } from './pod-names.ts';
@@ -28,8 +28,14 @@ export async function findPodNetworks(): Promise<FoundNetworks> {
     const names = podNames();
     const networks: PodNetwork[] = [];
     const skipped: { path: string; because: string }[] = [];
+    let busySinceMs = performance.now();
     for (const candidate of candidates(own, skipped)) {
-      const seen = attempt(() => namespaces.inside(candidate.path, (c) => lookAround(NetlinkRequests.openHere(c, NETLINK_ROUTE), namespaces.own)));
+      // A pod may make thousands inside of it: whoever else waits on this thread has a turn.
+      if (performance.now() - busySinceMs > MOST_BUSY_MS) {
+        await new Promise((later) => setImmediate(later));
+        busySinceMs = performance.now();
+      }
+      const seen = attempt(() => namespaces.inside(candidate.path, (c) => lookAround(NetlinkRequests.openHere(c, NETLINK_ROUTE), namespaces.own, MOST_LINKS)));
       if ('because' in seen) {
         skipped.push({ path: candidate.path, because: seen.because });
         continue;
@@ -45,6 +51,10 @@ export async function findPodNetworks(): Promise<FoundNetworks> {
     namespaces.close();
   }
 }
+
+const MOST_BUSY_MS = 20;
+/** A pod may make as many as it likes, and each takes its time and room. A node has two for each pod. */
+const MOST_LINKS = 2000;
 
 /** A pod has some containers, each with some processes; all of them tell the same. */
 const MOST_PROCESSES = 16;
@@ -123,20 +133,21 @@ interface Around {
   readonly nodeId: number | undefined;
 }
 
-function lookAround(requests: NetlinkRequests, ownDescriptor: number): Around {
+function lookAround(requests: NetlinkRequests, ownDescriptor: number, atMost = Infinity): Around {
   try {
     const [answer] = requests.ask(getNamespaceId(ownDescriptor)).messages;
-    return { nodeId: answer && readNamespaceId(answer), links: linksHere(requests) };
+    return { nodeId: answer && readNamespaceId(answer), links: linksHere(requests, atMost) };
   } finally {
     requests.close();
   }
 }
 
-function linksHere(requests: NetlinkRequests): ListedLink[] {
+function linksHere(requests: NetlinkRequests, atMost: number): ListedLink[] {
   const links: ListedLink[] = [];
   requests.list(listLinks(), (message) => {
     const link = readListedLink(message);
     if (link) links.push(link);
+    if (links.length > atMost) throw new Error(TOO_MANY_LINKS);
   });
   return links;
 }

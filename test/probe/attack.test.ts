@@ -132,3 +132,14 @@ nft 'table inet drops { chain f { type filter hook forward priority 7; ip daddr 
   t.match(await lab.request(web, { localPort: 1000 }), { fate: 'reached' });
   t.match(await check(), { answer: 'unknown', installed: { answer: 'unknown', reason: 'DependsOnState' } });
 });
+
+t.test('a pod with thousands of interfaces is not looked through, and that is said', async (t) => {
+  const lab: Lab = await makeLab({ pods: { web: 'eni', dropped: 'eni' } });
+  t.teardown(lab.remove);
+  const [web, dropped] = [lab.pods['web']!, lab.pods['dropped']!];
+  await must(lab, 'nft', `add table inet d; add chain inet d f { type filter hook forward priority 0; }; add rule inet d f tcp dport 80 drop`);
+  await inPod(lab, web, 'for i in $(seq 1001); do echo "link add a$i type veth peer name b$i"; done | ip -batch -');
+  const { value } = await probe(lab, amongPods([web, dropped]));
+  t.match(value, { answer: 'unknown', found: 1, skipped: [{ networkNamespace: `/run/netns/${web.namespace}`, because: /more interfaces/ }] });
+  t.equal(found(value, dropped)?.class, 'dropped');
+});

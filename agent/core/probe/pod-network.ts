@@ -34,6 +34,8 @@ export interface PodNetworks {
 
 /** Why a file under /run/netns is skipped that no namespace is mounted on any more. */
 export const LEFT_OVER = 'no network namespace any more: nothing is mounted there';
+/** Why a network is skipped that a pod has made too large to be looked through. */
+export const TOO_MANY_LINKS = 'it has more interfaces than are looked through';
 
 /**
  * Source ports of our own probes: outside of the ports that Linux hands out (32768 to 60999), so that rules can count them apart.

@@ -1,6 +1,6 @@
 import type { Family } from 'node-iptables';
 import type { Answer, Reason } from '../reasons.ts';
-import { LEFT_OVER } from './pod-network.ts';
+import { LEFT_OVER, TOO_MANY_LINKS } from './pod-network.ts';
 import type { NetworkProbe, PodIdentity, ProbeReport } from './report.ts';
 
 /** What was done, before it is judged. */
@@ -41,6 +41,8 @@ function judged(control: readonly NetworkProbe[], networks: readonly NetworkProb
   // A pod chooses by which of its ways it sends, and may choose by port.
   const unruled = networks.find((one) => one.unruled.length > 0);
   if (unruled) return say('unknown', 'ProbeInconclusive', `${networkName(unruled)}: it may send by ${unruled.unruled.join(', ')} as well, where no rule of the node need be met`);
+  const hidden = blind.find(({ because }) => because === TOO_MANY_LINKS);
+  if (hidden) return say('unknown', 'ProbeInconclusive', `${hidden.networkNamespace}: ${hidden.because}`);
   // gVisor takes the addresses out of the namespace, and sends all the same.
   const mute = counted.find((one) => !counted.some((other) => other.networkNamespace === one.networkNamespace && isKeptOut(other)));
   if (mute) return say('unknown', 'ProbeInconclusive', `${networkName(mute)}: nothing could be sent from there`);
