@@ -5,7 +5,7 @@ NODE := node_modules/node-linux-$(ARCH)/bin/node
 SHELL := /bin/sh
 .SHELLFLAGS := -ec
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup system build check test demo fuzz soak bench reasons manifests clean
+.PHONY: help setup system build executable check test demo fuzz soak bench reasons manifests clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -14,6 +14,9 @@ setup: system node_modules/.package-lock.json ## what the build and the tests ne
 
 build: setup ## dist/imds-guard, with the Node it was built for
 	@$(NODE) agent/build.mjs
+
+executable: setup ## dist/imds-guard-linux-x64 and -arm64: one file each, the same bytes for the same checkout
+	@$(NODE) agent/executable/build.mjs
 
 check: setup ## types
 	@$(NODE) node_modules/typescript/bin/tsc --noEmit

@@ -3,14 +3,14 @@ import { readFileSync } from 'node:fs';
 import type { Firewall } from 'node-iptables';
 import { parsePlainly, type Parsed } from './cli/parse.ts';
 import { OPTIONS, type CommandName } from './cli/options.ts';
-import { type Command, type Context, EXIT } from './commands/context.ts';
+import { type Command, type Context, EXIT, type Program } from './commands/context.ts';
 import { type SettingsSource, UsageError, parseConfigFile, settingsFrom, settingsOfEnvironment } from './config.ts';
 import { observedFromFiles } from './core/from-files.ts';
 import type { Settings } from './core/settings.ts';
 import { visible } from './core/visible.ts';
 import { VERSION } from './version.ts';
 
-/** Where the world is let in. start.cjs calls main() with the arguments and the environment; nothing below reads either. */
+/** Where the world is let in. start.cjs calls main() with the arguments, the environment and what it started; nothing below reads them. */
 const DEFAULT_CONFIG = '/etc/imds-guard/config.yaml';
 
 const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
@@ -23,14 +23,15 @@ const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
   probe: async () => (await import('./commands/probe.ts')).probe,
   fleet: async () => (await import('./commands/fleet.ts')).fleet,
   watch: async () => (await import('./commands/watch.ts')).watch,
+  version: async () => (await import('./commands/version.ts')).version,
 };
 
-export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>): Promise<number> {
+export async function main(argv: readonly string[], env: Readonly<Record<string, string | undefined>>, program: Program): Promise<number> {
   try {
     const parsed = parsePlainly(argv) ?? (await (await import('./cli/full.ts')).parseFully(argv, VERSION, print));
     if (!parsed) return 0;
     const command = await COMMAND[parsed.command]();
-    return await command(await contextOf(parsed, env));
+    return await command(await contextOf(parsed, env, program));
   } catch (error) {
     if (error instanceof UsageError) {
       process.stderr.write(`imds-guard: ${visible(error.message.split('\n')[0] ?? '')}\n`);
@@ -45,14 +46,15 @@ const print = (text: string): void => {
   process.stdout.write(text);
 };
 
-async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | undefined>>): Promise<Context> {
+async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | undefined>>, program: Program): Promise<Context> {
   const { values } = parsed;
   const output = (values['output'] ?? 'text') as Context['output'];
   if ((output === 'npd' || output === 'prometheus') && parsed.command !== 'check' && parsed.command !== 'apply') throw new UsageError(`--output ${output} is for check and apply`);
   if (configName(values, env) === '-' && asList(values['from']).includes('-')) throw new UsageError('standard input holds either the settings (--config -) or a ruleset (--from -), not both');
   const readSettings = async (): Promise<Settings> =>
     settingsFrom([...(await configFile(configName(values, env))), settingsOfEnvironment(env), settingsOfFlags(parsed)]);
-  const settings = await readSettings();
+  // What this is can be asked whatever the settings say.
+  const settings = parsed.command === 'version' ? settingsFrom([]) : await readSettings();
   let firewall: Promise<Firewall> | undefined;
   const theFirewall = (): Promise<Firewall> => (firewall ??= makeFirewall(settings, env));
   return {
@@ -76,7 +78,8 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
       await eachNode(client, selector, visit).finally(() => client.close());
     },
     daemonRuns: async () => (await import('./effects/running-daemon.ts')).runningDaemon(),
-    daemon: { self: [process.execPath, ...process.argv.slice(1, 2)], env, reload: readSettings, onSignal },
+    build: async () => (await import('./effects/this-build.ts')).thisBuild(program.billOfMaterials()),
+    daemon: { self: program.self, env, reload: readSettings, onSignal },
     observeFiles: async (names, hints) => observedFromFiles(await Promise.all(names.map(readSaved)), hints),
   };
 }

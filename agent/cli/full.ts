@@ -17,7 +17,7 @@ export async function parseFully(argv: readonly string[], version: string, print
     .usage('$0 <command>\n\nKeeps the pods of this node from the EC2 instance metadata service, and proves it.')
     .parserConfiguration({ 'camel-case-expansion': false, 'greedy-arrays': false, 'dot-notation': false, 'duplicate-arguments-array': true })
     .strict()
-    .demandCommand(1, 1, 'a command is needed: apply, check, clients, explain, rules, probe, fleet, remove or watch', 'one command at a time')
+    .demandCommand(1, 1, 'a command is needed: apply, check, clients, explain, rules, probe, fleet, remove, watch or version', 'one command at a time')
     .recommendCommands()
     .version(version)
     .help()

@@ -10,6 +10,7 @@ export const COMMANDS = {
   fleet: "Every node's answer, age and reason, from the conditions in the API alone: exit 0 blocked, 1 open, 2 unknown",
   remove: 'Take away exactly the rules that imds-guard writes',
   watch: 'Keep pods from IMDS: see every overwrite at once, repair it, name who did it',
+  version: 'Say what this is: version, commit, Node, bill of materials',
 } as const;
 export type CommandName = keyof typeof COMMANDS;
 
@@ -29,7 +30,7 @@ const JUDGING: readonly CommandName[] = ['check', 'explain'];
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   config: { type: 'string', describe: 'YAML or JSON file with settings, - for standard input [default: /etc/imds-guard/config.yaml, where there is one]', on: [...PATTERNED, 'clients', 'fleet'] },
-  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd', 'prometheus'], on: [...EVERY, 'clients', 'fleet'] },
+  output: { type: 'string', describe: 'how to print', choices: ['text', 'json', 'npd', 'prometheus'], on: [...EVERY, 'clients', 'fleet', 'version'] },
   interface: { type: 'strings', describe: 'pattern of the host side of pod interfaces (repeatable)', on: PATTERNED, setting: 'interfaces' },
   'branch-interface': { type: 'strings', describe: 'pattern of branch-ENI interfaces (repeatable)', on: PATTERNED, setting: 'branchInterfaces' },
   discover: { type: 'boolean', describe: 'add patterns that are found on the node', on: PATTERNED, setting: 'discover' },
@@ -101,4 +102,5 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
     ['$0 watch', 'until it is told to stop; the rules stay'],
     ['$0 watch --metrics', 'with /metrics for Prometheus on every address of the node'],
   ],
+  version: [['$0 version --output json', 'with the hash of its bill of materials']],
 };

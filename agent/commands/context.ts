@@ -6,6 +6,7 @@ import type { ProbeReport } from '../core/probe/report.ts';
 import type { NodeObject } from '../core/kubernetes/node.ts';
 import type { Settings } from '../core/settings.ts';
 import type { ClientsObserver } from '../effects/observe-clients.ts';
+import type { Build } from '../effects/this-build.ts';
 import type { Daemon } from '../watch/run.ts';
 
 /** What a command is given: its settings, and the few ways it has to the world. */
@@ -27,6 +28,8 @@ export interface Context {
   readonly eachNode: (wanted: { readonly context: string | undefined; readonly selector: string | undefined }, visit: (node: NodeObject) => void) => Promise<void>;
   /** The `imds-guard watch` that runs on this node; undefined where there is none, as far as can be told. */
   readonly daemonRuns: () => Promise<{ readonly pid: number | undefined } | undefined>;
+  /** What is running: version, commit, bill of materials. */
+  readonly build: () => Promise<Build>;
   /** What a command that goes on running has besides. */
   readonly daemon: Omit<Daemon, 'log'>;
   /** Reads saved rulesets in place of this node's. */
@@ -34,6 +37,13 @@ export interface Context {
 }
 
 export type Command = (context: Context) => Promise<number>;
+
+/** What start.cjs knows of the files that it started. */
+export interface Program {
+  /** What starts this program: its file, and arguments before the command. */
+  readonly self: readonly [file: string, ...args: readonly string[]];
+  readonly billOfMaterials: () => string;
+}
 
 export const EXIT = { blocked: 0, open: 1, unknown: 2, usage: 64, crash: 70 } as const;
 
