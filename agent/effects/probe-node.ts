@@ -73,9 +73,11 @@ function known(network: PodNetwork | undefined, { links }: FoundNetworks): Probe
 }
 
 /** A kind of which one pod was tried is covered: rules know interfaces, not pods. */
-function uncoveredBy(chosen: readonly PodNetwork[], { leading }: FoundNetworks): string[] {
+function uncoveredBy(chosen: readonly PodNetwork[], { leading, networks }: FoundNetworks): string[] {
   const covered = new Set(chosen.flatMap(({ hostInterfaces }) => hostInterfaces.map(patternOf)));
-  return [...new Set(leading.map(patternOf))].filter((pattern) => !covered.has(pattern));
+  // Who says of every pod that it is kept out must know of each.
+  const inSight = new Set(networks.flatMap(({ hostInterfaces }) => hostInterfaces));
+  return [...new Set(leading.map(patternOf))].filter((pattern) => !covered.has(pattern)).concat(leading.filter((name) => covered.has(patternOf(name)) && !inSight.has(name)));
 }
 
 /** Links that do not lead out of the node: to itself, and to pods. */

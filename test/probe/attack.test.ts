@@ -121,13 +121,14 @@ nft 'add table ip fake; add chain ip fake p { type nat hook prerouting priority 
 });
 
 t.test('rules that let some packets pass do so beside a program that may carry them past all', async (t) => {
-  const lab: Lab = await makeLab({ pods: { web: 'eni' } });
+  const lab: Lab = await makeLab({ pods: { web: 'eni', other: 'eni' } });
   t.teardown(lab.remove);
-  const web = lab.pods['web']!;
-  const check = async (): Promise<JoinedReport> => JSON.parse((await guard(lab, ['check', '--output', 'json'], amongPods([web]))).stdout) as JoinedReport;
+  const [web, other] = [lab.pods['web']!, lab.pods['other']!];
+  const check = async (more = [other]): Promise<JoinedReport> => JSON.parse((await guard(lab, ['check', '--output', 'json'], amongPods([web, ...more]))).stdout) as JoinedReport;
   await must(lab, 'sh', '-ec', `tc qdisc add dev ${web.hostInterface} clsact; tc filter add dev ${web.hostInterface} ingress prio 5 protocol ip u32 match ip dst 192.0.2.1 flowid 1:1
 nft 'table inet drops { chain f { type filter hook forward priority 7; ip daddr 169.254.169.254 drop; ip6 daddr fd00:ec2::254 drop; }; }'`);
   t.match(await check(), { answer: 'blocked', reason: 'EveryProbeDied', installed: { reason: 'MayBypassNetfilter' } }, 'what packets may settle');
+  t.match(await check([]), { answer: 'unknown', reason: 'MayBypassNetfilter' }, 'while every pod is in sight');
   await must(lab, 'nft', 'insert rule inet drops f tcp sport 1000 limit rate 1000/second accept');
   t.match(await lab.request(web, { localPort: 1000 }), { fate: 'reached' });
   t.match(await check(), { answer: 'unknown', installed: { answer: 'unknown', reason: 'DependsOnState' } });

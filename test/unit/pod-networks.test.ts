@@ -18,6 +18,7 @@ t.test('a namespace is a pod of this node by where its links lead', async (t) =>
   t.equal(podNetworkOf({ links: [lo, toNode({ peerIndex: 5 })], nodeId: NODE }, node, false), undefined, 'an index that the node does not have');
   t.equal(podNetworkOf({ links: [lo, toNode({ index: 6 })], nodeId: NODE }, node, false), undefined, 'the other end says otherwise');
   t.equal(podNetworkOf({ links: [lo, link(9, 'down', { peerIndex: 4, peerNamespace: NODE })], nodeId: NODE }, node, false), undefined, 'a router that the node goes out by');
+  t.match(podNetworkOf({ links: [lo, link(9, 'down', { peerIndex: 4, peerNamespace: NODE })], nodeId: NODE }, node, true), { hostInterfaces: ['up'] }, 'but no pod hides behind a default route');
   t.equal(podNetworkOf({ links: [lo], nodeId: undefined }, node, true), undefined, 'a pod without a network');
 });
 

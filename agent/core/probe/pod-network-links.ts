@@ -21,8 +21,8 @@ export function podNetworkOf({ links, nodeId }: { readonly links: readonly Liste
   for (const link of ofNode.filter(({ kind }) => kind === 'veth')) {
     const host = node.links.find((one) => one.index === link.peerIndex && one.kind === 'veth' && one.peerIndex === link.index);
     if (!host) continue;
-    // The lab's IMDS, or a router beside the node.
-    if (node.uplinks.has(host.name)) return undefined;
+    // The lab's IMDS, or a router beside the node. A pod that calls itself one (router advertisements) stays a pod.
+    if (node.uplinks.has(host.name) && !isPod) return undefined;
     hostInterfaces.push(host.name);
   }
   const onCards = ofNode.filter(({ kind }) => kind !== 'veth');

@@ -85,7 +85,7 @@ export interface ProbeReport {
   readonly networks: readonly NetworkProbe[];
   /** What was not tried, and why. */
   readonly skipped: readonly { readonly networkNamespace: string; readonly because: string }[];
-  /** Kinds of interface that lead into namespaces which are not in sight: what pods behind them can do was not tried. */
+  /** Kinds of interface, and single ones of other kinds, that lead into namespaces which are not in sight: what pods behind them can do was not tried. */
   readonly uncovered: readonly string[];
   /** Pod networks that were found; `networks` may be some of each kind. */
   readonly found: number;
