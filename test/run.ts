@@ -15,7 +15,7 @@ const jobs = (group: string): number => (group === 'unit' ? 2 : 1);
 const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, image: 420, cluster: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
 
 /** Real programs of Kubernetes that a group runs: test/cluster/binaries.ts. */
-const binariesOf: Readonly<Record<string, readonly string[]>> = { cluster: ['etcd', 'kube-apiserver', 'node-problem-detector'], chart: ['helm', 'etcd', 'kube-apiserver'], image: ['etcd', 'kube-apiserver'] };
+const binariesOf: Readonly<Record<string, readonly string[]>> = { cluster: ['etcd', 'kube-apiserver', 'kubectl', 'node-problem-detector'], chart: ['helm', 'etcd', 'kube-apiserver'], image: ['etcd', 'kube-apiserver'] };
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const tap = fileURLToPath(new URL('../node_modules/tap/dist/esm/run.mjs', import.meta.url));

@@ -3,10 +3,10 @@ import t from 'tap';
 import { execa } from 'execa';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { program } from '../kernel/guard.ts';
 import { startApiServer, type ApiServer } from './api-server.ts';
-import { missing } from './binaries.ts';
+import { binary, missing } from './binaries.ts';
 import { createNode } from './node.ts';
 import { granted } from './request.ts';
 
@@ -63,6 +63,17 @@ t.test('each node by what its condition is worth now', { skip }, async (t) => {
   t.match(text.stdout, /^open: 1 blocked, 1 open, 4 unknown of 6 nodes; 2 without IMDS or Linux left out$/m);
   t.match(await fleet(config, '--selector', 'kubernetes.io/hostname=well'), { exitCode: 0, stdout: /blocked: 1 blocked/ });
   t.match(await fleet(config, '--selector', 'kubernetes.io/hostname=nobody'), { exitCode: 2 });
+});
+
+t.test('kubectl describes it, and has fleet as a plugin', { skip: skip === false ? await missing('kubectl') : skip }, async (t) => {
+  const kubectl = await binary('kubectl');
+  if ('missing' in kubectl) return;
+  await createNode(server, 'described');
+  await tell('described', 'True', 'EveryPacketDropped');
+  const config = kubeconfig('kubectl', { token: server.adminToken });
+  const run = (...args: readonly string[]) => execa(kubectl.program, args, { reject: false, env: { KUBECONFIG: config, HOME: folder, PATH: `${dirname(program)}:${process.env['PATH'] ?? ''}` } });
+  t.match(await run('describe', 'node', 'described'), { exitCode: 0, stdout: /^ +PodIMDSBlocked +True .*EveryPacketDropped +because of described \[boot /m });
+  t.match(await run('imds-guard', '--selector', 'kubernetes.io/hostname=described'), { exitCode: 0, stdout: /blocked: 1 blocked, 0 open, 0 unknown of 1 nodes/ });
 });
 
 t.test('whoever they are: a token, a file with one, a plugin', { skip }, async (t) => {
