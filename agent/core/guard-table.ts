@@ -129,6 +129,9 @@ export const guardScript = (act: GuardAct, replaces = false, counting: Counting 
     '',
   ].join('\n');
 
+/** The drops alone, for what writes before the agent is there. The agent puts the whole table in its place, in one step. */
+export const bareGuardScript = (): string => [`table inet ${GUARD_TABLE} {`, ...chainLines(forwardChain('drop')), '}', ''].join('\n');
+
 const NFT_TYPE: Readonly<Record<CountSet['key'][number], string>> = { interfaceName: 'ifname', ipv4Address: 'ipv4_addr', ipv6Address: 'ipv6_addr', cgroup: 'cgroupsv2' };
 
 const setLines = ({ name, key, timeoutMs }: Pick<CountSet, 'name' | 'key' | 'timeoutMs'>, size: number, flags: string, ...more: readonly string[]): string[] => [

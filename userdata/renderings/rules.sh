@@ -1,0 +1,85 @@
+#!/bin/sh
+# Keeps pods from the EC2 instance metadata service (IMDS), before kubelet starts and at every boot: the rules that
+# `imds-guard rules` prints, each where it is missing. Needs no network and fetches nothing. Made by `imds-guard userdata`.
+# Exit 0: those for IPv4 are in place. Exit 1: they are not, and kubelet must not start.
+set -u
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+
+# In a container of Bottlerocket's: the node's own programs, so that all on the node use the same backend.
+root=
+if test -d /.bottlerocket/rootfs; then root=/.bottlerocket/rootfs; fi
+run() { if test -n "$root"; then chroot "$root" "$@"; else "$@"; fi; }
+has() {
+  for folder in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
+    if test -x "$root$folder/$1" || test -h "$root$folder/$1"; then return 0; fi
+  done
+  return 1
+}
+say() { echo "imds-guard: $*"; }
+
+# rule TABLE -I|-A CHAIN MATCHES...
+rule() {
+  in=$1 how=$2 chain=$3
+  shift 3
+  run "$iptables" -w 10 -t "$in" -C "$chain" "$@" 2>/dev/null || run "$iptables" -w 10 -t "$in" "$how" "$chain" "$@"
+}
+rules() {
+  case $1 in
+    ipv4)
+      rule mangle -A FORWARD -d 169.254.169.254/32 -m comment --comment imds-guard -j DROP &&
+      rule filter -I FORWARD -d 169.254.169.254/32 -i eni+ -j DROP &&
+      rule mangle -A POSTROUTING -d 169.254.169.254/32 -o vlan+ -j DROP ;;
+    ipv6)
+      rule mangle -A FORWARD -d fd00:ec2::254/128 -m comment --comment imds-guard -j DROP &&
+      rule filter -I FORWARD -d fd00:ec2::254/128 -i eni+ -j DROP &&
+      rule mangle -A POSTROUTING -d fd00:ec2::254/128 -o vlan+ -j DROP ;;
+  esac
+}
+table() {
+  run nft list table inet imds-guard >/dev/null 2>&1 || run nft -f - <<'END'
+table inet imds-guard {
+  chain forward {
+    type filter hook forward priority -200; policy accept;
+    ip daddr 169.254.169.254 counter drop
+    ip6 daddr fd00:ec2::254 counter drop
+  }
+}
+END
+}
+
+# all PROGRAM FAMILY: by the node's own iptables; where that has failed before, by any that can. A kernel may lack what one needs.
+all() {
+  for iptables in "$1" "$1-nft" "$1-legacy"; do
+    has "$iptables" || continue
+    if rules "$2"; then say "$2: in place, by $iptables"; return 0; fi
+    say "$2: $iptables could not put all rules in place"
+    test "$tries" -ge 2 || return 1
+  done
+  return 1
+}
+
+# Somebody else may hold the lock, or have written at the same moment.
+tries=1
+until all iptables ipv4; do
+  if test "$tries" -ge 5; then
+    say "FAILED: there are no rules that keep pods from IMDS; why is above. kubelet does not start, so that no pod runs unguarded."
+    say "Look: journalctl -u imds-guard-rules. When it is mended: systemctl start imds-guard-rules, then kubelet; or reboot."
+    exit 1
+  fi
+  tries=$((tries + 1))
+  sleep 2
+done
+
+# In front of every rule of iptables, where there is nft. Both families.
+guarded=no
+if has nft && table; then guarded=yes; fi
+
+# Without IPv6 in the kernel there is nothing to block; IMDS answers by IPv6 only where it was switched on.
+tries=2
+if test -e /proc/net/if_inet6 && ! all ip6tables ipv6; then
+  if test "$guarded" = yes; then say "ipv6: in place, by nft alone"
+  else say "WARNING: no rules for IPv6. Where the instance has HttpProtocolIpv6 enabled, pods reach IMDS by it."; fi
+fi
+exit 0
