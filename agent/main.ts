@@ -22,6 +22,8 @@ const COMMAND: Readonly<Record<CommandName, () => Promise<Command>>> = {
   remove: async () => (await import('./commands/remove.ts')).remove,
   probe: async () => (await import('./commands/probe.ts')).probe,
   fleet: async () => (await import('./commands/fleet.ts')).fleet,
+  userdata: async () => (await import('./commands/userdata.ts')).userdata,
+  guide: async () => (await import('./commands/guide.ts')).guide,
   watch: async () => (await import('./commands/watch.ts')).watch,
   version: async () => (await import('./commands/version.ts')).version,
 };

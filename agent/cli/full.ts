@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs';
 import { UsageError } from '../config.ts';
-import { COMMANDS, type CommandName, EXAMPLES, OPTIONS, type OptionSpec } from './options.ts';
+import { COMMANDS, type CommandName, EXAMPLES, OPTIONS, type OptionSpec, choicesOf } from './options.ts';
 import type { Parsed, Values } from './parse.ts';
 
 /**
@@ -50,7 +50,7 @@ const oneLine = (message: string, first: string | undefined): string => `${/^Did
 
 function withOptions(command: Argv, name: CommandName): Argv {
   let built = command;
-  for (const [option, spec] of Object.entries(OPTIONS)) if (spec.on.includes(name)) built = built.option(option, yargsOption(spec));
+  for (const [option, spec] of Object.entries(OPTIONS)) if (spec.on.includes(name)) built = built.option(option, yargsOption(spec, name));
   for (const [line, meaning] of EXAMPLES[name]) built = built.example(line, meaning);
   return built.check((values) => {
     // What follows a `--` gets past strict().
@@ -67,11 +67,11 @@ function withOptions(command: Argv, name: CommandName): Argv {
   });
 }
 
-const yargsOption = ({ type, describe, choices }: OptionSpec) => ({
-  describe,
-  requiresArg: type !== 'boolean',
-  ...(type === 'strings' ? { type: 'string' as const, array: true } : { type }),
-  ...(choices ? { choices } : {}),
+const yargsOption = (spec: OptionSpec, name: CommandName) => ({
+  describe: spec.describe,
+  requiresArg: spec.type !== 'boolean',
+  ...(spec.type === 'strings' ? { type: 'string' as const, array: true } : { type: spec.type }),
+  ...(choicesOf(spec, name) ? { choices: choicesOf(spec, name) } : {}),
 });
 
 function onlyKnown(values: Readonly<Record<string, unknown>>, name: CommandName): Values {

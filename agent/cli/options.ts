@@ -1,4 +1,5 @@
 import { LOG_LEVELS, type Settings } from '../core/settings.ts';
+import { FORMATS, OSES, PARTITIONS } from '../core/userdata/wanted.ts';
 
 export const COMMANDS = {
   apply: 'Put the rules in place that keep pods from IMDS, and prove that they do',
@@ -9,6 +10,8 @@ export const COMMANDS = {
   probe: 'Try IMDS from the networks of pods with real packets: exit 0 blocked, 1 open, 2 unknown',
   fleet: "Every node's answer, age and reason, from the conditions in the API alone: exit 0 blocked, 1 open, 2 unknown",
   remove: 'Take away exactly the rules that imds-guard writes',
+  userdata: 'Print EC2 user data that keeps pods from IMDS before the first of them starts',
+  guide: 'Say what to do for your kind of node group, step by step',
   watch: 'Keep pods from IMDS: see every overwrite at once, repair it, name who did it',
   version: 'Say what this is: version, commit, Node, bill of materials',
 } as const;
@@ -18,6 +21,8 @@ export interface OptionSpec {
   readonly type: 'string' | 'boolean' | 'number' | 'strings';
   readonly describe: string;
   readonly choices?: readonly string[];
+  /** Where one command takes others than those. */
+  readonly choicesOn?: Readonly<Partial<Record<CommandName, readonly string[]>>>;
   readonly on: readonly CommandName[];
   /** The setting it overrides. */
   readonly setting?: keyof Settings;
@@ -26,6 +31,8 @@ export interface OptionSpec {
 const EVERY: readonly CommandName[] = ['apply', 'check', 'explain', 'rules', 'probe', 'remove'];
 const PATTERNED: readonly CommandName[] = [...EVERY, 'watch'];
 const JUDGING: readonly CommandName[] = ['check', 'explain'];
+
+export const choicesOf = ({ choices, choicesOn }: OptionSpec, command: CommandName): readonly string[] | undefined => choicesOn?.[command] ?? choices;
 
 /** Every option once: yargs makes help, completion and errors of this table, and the quick parser reads by it. */
 export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
@@ -65,7 +72,24 @@ export const OPTIONS: Readonly<Record<string, OptionSpec>> = {
   'from-mark': { type: 'string', describe: 'the mark that packets start with, such as 0x1100000', on: JUDGING },
   family: { type: 'string', describe: 'print the rules of this family', choices: ['ipv4', 'ipv6'], on: ['rules'] },
   target: { type: 'strings', describe: 'only targets whose name contains this (repeatable), such as eni+ or ipv6', on: ['explain'] },
-  format: { type: 'string', describe: 'text, or a picture', choices: ['text', 'svg'], on: ['explain'] },
+  format: { type: 'string', describe: 'explain: text, or a picture; userdata: whom it is for', choices: ['text', 'svg'], choicesOn: { userdata: FORMATS }, on: ['explain', 'userdata'] },
+  os: { type: 'string', describe: 'operating system of the nodes', choices: OSES, on: ['userdata', 'guide'] },
+  cluster: { type: 'string', describe: 'name of the EKS cluster', on: ['userdata', 'guide'] },
+  region: { type: 'string', describe: 'AWS region', on: ['userdata', 'guide'] },
+  partition: { type: 'string', describe: 'AWS partition [default: that of --region]', choices: PARTITIONS, on: ['userdata', 'guide'] },
+  'executable-url': { type: 'string', describe: 'where nodes get imds-guard from: https://… or s3://…; {arch} in it is x64 or arm64', on: ['userdata'] },
+  'executable-sha256': { type: 'strings', describe: 'its hash: 64 hexadecimal digits, or x64=… and arm64=… (repeatable)', on: ['userdata'] },
+  'api-server': { type: 'string', describe: 'endpoint of the cluster, where nothing else joins the nodes', on: ['userdata'] },
+  'cluster-ca': { type: 'string', describe: "the cluster's certificate authority in base64", on: ['userdata'] },
+  'service-cidr': { type: 'string', describe: "the cluster's block of service addresses", on: ['userdata'] },
+  managed: { type: 'boolean', describe: 'a managed node group', on: ['guide'] },
+  'self-managed': { type: 'boolean', describe: 'self-managed nodes', on: ['guide'] },
+  karpenter: { type: 'boolean', describe: 'nodes that Karpenter makes', on: ['guide'] },
+  new: { type: 'boolean', describe: 'a new group', on: ['guide'] },
+  existing: { type: 'boolean', describe: 'a group that is there', on: ['guide'] },
+  'launch-template': { type: 'boolean', describe: 'managed, with a launch template of your own; --no-launch-template: without', on: ['guide'] },
+  eksctl: { type: 'boolean', describe: 'self-managed, made with eksctl; --no-eksctl: by the console or CloudFormation', on: ['guide'] },
+  windows: { type: 'boolean', describe: 'nodes with Windows', on: ['guide'] },
 };
 
 export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, string])[]>> = {
@@ -98,6 +122,15 @@ export const EXAMPLES: Readonly<Record<CommandName, readonly (readonly [string, 
     ['$0 fleet --selector karpenter.sh/nodepool=default --output json', 'some nodes'],
   ],
   remove: [['$0 remove --dry-run', 'show what would be taken away']],
+  userdata: [
+    ['$0 userdata --os al2023 --cluster prod', 'rules alone, for the launch template of a managed node group'],
+    ['$0 userdata --os al2023 --cluster prod --format karpenter --region eu-west-1 --executable-url s3://BUCKET/imds-guard-linux-{arch} --executable-sha256 x64=HEX --executable-sha256 arm64=HEX', 'an EC2NodeClass; nodes fetch the daemon by its hash'],
+    ['$0 userdata --os ubuntu --format script | sudo sh', 'this node, or an image that is being built'],
+  ],
+  guide: [
+    ['$0 guide', 'all rows, and how to choose'],
+    ['$0 guide --managed --existing --launch-template --os al2023', 'one row, with its steps'],
+  ],
   watch: [
     ['$0 watch', 'until it is told to stop; the rules stay'],
     ['$0 watch --metrics', 'with /metrics for Prometheus on every address of the node'],

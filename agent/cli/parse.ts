@@ -1,5 +1,5 @@
 import Parser from 'yargs-parser';
-import { COMMANDS, type CommandName, OPTIONS } from './options.ts';
+import { COMMANDS, type CommandName, OPTIONS, choicesOf } from './options.ts';
 
 export type Values = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
 export interface Parsed {
@@ -32,7 +32,7 @@ export function parsePlainly(argv: readonly string[]): Parsed | undefined {
     const value: unknown = parsed.argv[name];
     if (value === undefined) continue;
     const given = checked(value, spec.type);
-    if (given === undefined || (spec.choices && !spec.choices.includes(String(given)))) return undefined;
+    if (given === undefined || choicesOf(spec, command)?.includes(String(given)) === false) return undefined;
     values[name] = given;
   }
   return { command, values };
