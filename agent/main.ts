@@ -70,7 +70,7 @@ async function contextOf(parsed: Parsed, env: Readonly<Record<string, string | u
       const { programPrinter } = await import('./effects/print-program.ts');
       return observeNode({ firewall: await theFirewall(), print: programPrinter(settings, env['PATH']), procNet: '/proc/net', cniDirectory: '/etc/cni/net.d', forWriting: parsed.command === 'apply' }, settings);
     },
-    probe: async ({ all }) => (await import('./effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, turn: Date.now() }),
+    probe: async ({ all }) => (await import('./effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, sparing: parsed.command === 'check', turn: Date.now() }),
     observeClients: async () => (await import('./effects/observe-clients.ts')).ClientsObserver.open(),
     untilEnd,
     eachNode: async ({ context, selector }, visit) => {

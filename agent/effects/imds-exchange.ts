@@ -7,6 +7,8 @@ import type { Tried } from '../core/probe/tried.ts';
 export interface Patience {
   readonly connectMs: number;
   readonly answerMs: number;
+  /** The connection is made at once, and the request is sent when this says yes; where it says no, it never is. */
+  readonly mayAsk?: Promise<boolean>;
 }
 
 /**
@@ -14,12 +16,14 @@ export interface Patience {
  *
  * @param fd a TCP socket that is not connected yet, of whichever network namespace; closed when this resolves. Never rejects.
  */
-export function exchange(fd: number, port: number, family: Family, request: string, { connectMs, answerMs }: Patience): Promise<Tried> {
+export function exchange(fd: number, port: number, family: Family, request: string, { connectMs, answerMs, mayAsk }: Patience): Promise<Tried> {
   return new Promise((resolve) => {
     let connected = false;
     let text = '';
     const socket = new Socket({ fd, readable: true, writable: true, manualStart: true } as ConstructorParameters<typeof Socket>[0]);
+    let isSettled = false;
     const settle = (tried: Tried): void => {
+      isSettled = true;
       clearTimeout(timer);
       // A reset leaves no port behind that waits (TIME_WAIT) in somebody else's namespace.
       if (connected) socket.resetAndDestroy();
@@ -35,9 +39,14 @@ export function exchange(fd: number, port: number, family: Family, request: stri
     socket.on('connect', () => {
       connected = true;
       clearTimeout(timer);
+      if (mayAsk === undefined) return send();
+      void mayAsk.then((may) => (may ? send() : settle({ is: 'withheld', port })));
+    });
+    const send = (): void => {
+      if (isSettled) return;
       timer = setTimeout(() => settle(text === '' ? { is: 'silent', during: 'answer', port } : { is: 'broken', because: 'the answer did not end in time', port }), answerMs);
       socket.write(request, 'latin1');
-    });
+    };
     socket.on('data', (data: Buffer) => {
       text += data.toString('latin1', 0, MOST_ANSWER_BYTES * 2);
       read(false);

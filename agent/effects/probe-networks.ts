@@ -43,8 +43,9 @@ const PORTS_AT_A_TIME = 8;
  * and this one never stays in another's namespace. Never rejects because of what a network is like.
  *
  * @param agent the User-Agent
+ * @param sparing ask for nothing without a token where a token was had
  */
-export async function probeNetworks(networks: readonly ToTry[], agent: string): Promise<Trial> {
+export async function probeNetworks(networks: readonly ToTry[], agent: string, sparing = false): Promise<Trial> {
   const namespaces = await NetworkNamespaces.open();
   const tap = await openTap();
   const sightings = 'because' in tap ? undefined : new Sightings();
@@ -56,7 +57,7 @@ export async function probeNetworks(networks: readonly ToTry[], agent: string): 
   };
   const timer = setInterval(drain, DRAIN_MS);
   try {
-    const prober = new Prober(namespaces, agent);
+    const prober = new Prober(namespaces, agent, sparing);
     const tried = await Promise.all(networks.flatMap(({ path, families, isToldByPort }) => families.map((family) => prober.probe({ path, family, ports: isToldByPort ? prober.ownPorts : prober.ports }))));
     // What nobody took is lost as well.
     if (!drain() && sightings) sightings.lost += 1;
@@ -114,25 +115,29 @@ class Prober {
   readonly ownPorts = new Ports(PROBE_PORTS.last - OWN_PORTS + 1, PROBE_PORTS.last);
   private readonly namespaces: NetworkNamespaces;
   private readonly agent: string;
+  private readonly sparing: boolean;
 
-  constructor(namespaces: NetworkNamespaces, agent: string) {
+  constructor(namespaces: NetworkNamespaces, agent: string, sparing: boolean) {
     this.namespaces = namespaces;
     this.agent = agent;
+    this.sparing = sparing;
   }
 
   async probe(way: Way): Promise<TriedNetwork> {
     const { path, family } = way;
     const untilMs = performance.now() + TOGETHER_MS;
-    const [v1, token] = await Promise.all([this.ask(way, metadataRequest(family, this.agent), untilMs), this.ask(way, tokenRequest(family, this.agent), untilMs)]);
+    const asked = this.ask(way, tokenRequest(family, this.agent), untilMs);
+    const mayAsk = this.sparing ? asked.then((token) => !(token.is === 'answered' && token.status === 200)) : undefined;
+    const [v1, token] = await Promise.all([this.ask(way, metadataRequest(family, this.agent), untilMs, mayAsk), asked]);
     const v2 = token.is === 'answered' && token.status === 200 && isToken(token.body) ? await this.ask(way, metadataRequest(family, this.agent, token.body), untilMs) : undefined;
     return { networkNamespace: path ?? 'node', family, v1, token: token.is === 'answered' ? { ...token, body: isToken(token.body) ? 'a token' : '' } : token, v2 };
   }
 
-  private async ask(way: Way, request: string, untilMs: number): Promise<Tried> {
+  private async ask(way: Way, request: string, untilMs: number, mayAsk?: Promise<boolean>): Promise<Tried> {
     const opened = this.open(way);
     if ('is' in opened) return opened;
     const left = Math.max(1, untilMs - performance.now());
-    const tried = await exchange(opened.fd, opened.port, way.family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left) });
+    const tried = await exchange(opened.fd, opened.port, way.family, request, { connectMs: Math.min(CONNECT_MS, left), answerMs: Math.min(ANSWER_MS, left), ...(mayAsk ? { mayAsk } : {}) });
     // A pod may have a route for every port but ours.
     return tried.is === 'no-route' && this.hasAddress(way) ? { is: 'refused', code: tried.code, port: opened.port } : tried;
   }

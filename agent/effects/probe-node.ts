@@ -17,6 +17,8 @@ export interface ProbeOptions {
   readonly agent: string;
   /** Every pod's network, not some of each kind. */
   readonly all: boolean;
+  /** For who asks again and again: see `probeNetworks`. */
+  readonly sparing: boolean;
   /** Others are tried the next time. */
   readonly turn: number;
 }
@@ -26,7 +28,7 @@ export interface ProbeOptions {
  *
  * @throws KernelError where namespaces cannot be opened at all
  */
-export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<ProbeReport> {
+export async function probeNode({ agent, all, sparing, turn }: ProbeOptions): Promise<ProbeReport> {
   const startedMs = performance.now();
   const found = await findPodNetworks();
   const chosen = choose(found.networks, patternOf, turn, all);
@@ -34,7 +36,7 @@ export async function probeNode({ agent, all, turn }: ProbeOptions): Promise<Pro
   if (chosen.length === 0) return summary({ control: [], networks: [], found: 0, uncovered: uncoveredBy(chosen, found), skipped, tookMs: performance.now() - startedMs });
   const families = ['ipv4', 'ipv6'] as const;
   const networks: ToTry[] = [{ path: undefined, families, isToldByPort: true }, ...chosen.map(({ path, hostInterfaces, strangers }) => ({ path, families, isToldByPort: strangers.length > 0 || hostInterfaces.length === 0 }))];
-  const { tried, sightings, unseen } = await probeNetworks(networks, agent);
+  const { tried, sightings, unseen } = await probeNetworks(networks, agent, sparing);
   const nameOf = nameOfLink(found);
   const byPath = new Map(chosen.map((network) => [network.path, network]));
   const routes = await NetlinkRequests.open(NETLINK_ROUTE);

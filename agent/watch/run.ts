@@ -55,7 +55,7 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
       clock: systemClock,
       log: (level, message, fields) => log.event(level, message, fields),
       look: lookInProcess({ self: daemon.self, path: env['PATH'], keepsGuard: keeper !== undefined }),
-      probe: async ({ all, turn }) => (await import('../effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, turn }),
+      probe: async ({ all, turn }) => (await import('../effects/probe-node.ts')).probeNode({ agent: `imds-guard/${VERSION}`, all, sparing: true, turn }),
       leaderFails: () => {
         log.event('warn', 'who watches has let the node lie open for ten seconds: watching too', {});
         watcher.take('watching');

@@ -73,6 +73,7 @@ function serverOf(options: ServerOptions): Server {
         status: 'status' in answer ? answer.status : 0,
         userAgent: request.headers['user-agent'] ?? '',
         ttlSeconds: String(request.headers['x-aws-ec2-metadata-token-ttl-seconds'] ?? ''),
+        withToken: request.headers['x-aws-ec2-metadata-token'] !== undefined,
       });
     }
     if ('status' in answer) send(response, answer);

@@ -73,6 +73,8 @@ export interface Seen {
   readonly userAgent: string;
   /** The TTL that was asked for with a PUT. */
   readonly ttlSeconds: string;
+  /** What CloudWatch's MetadataNoToken counts is without. */
+  readonly withToken: boolean;
 }
 
 export type Order = ClientOrder | ServerOrder;

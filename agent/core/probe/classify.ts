@@ -65,7 +65,7 @@ export function classify(tried: TriedNetwork, network: ProbedNetwork, ground: Gr
 const NONE: ReadonlySet<number> = new Set();
 
 /** The one that matters more comes first. */
-const CLASSES: readonly ProbeClass[] = ['open', 'proxied', 'throttled', 'forbidden', 'hop-limit', 'v1-off', 'inconclusive', 'no-route', 'rejected', 'dropped'];
+const CLASSES: readonly ProbeClass[] = ['open', 'proxied', 'throttled', 'forbidden', 'hop-limit', 'v1-off', 'inconclusive', 'no-route', 'rejected', 'dropped', 'not-asked'];
 export const worstClass = (...classes: readonly ProbeClass[]): ProbeClass => CLASSES.find((one) => classes.includes(one)) ?? 'inconclusive';
 
 interface Here {
@@ -81,6 +81,8 @@ function exchangeOf(tried: Tried, seen: Sighting | undefined, asked: 'metadata' 
       return { class: 'inconclusive', connected: false, because: tried.because };
     case 'no-route':
       return { class: 'no-route', connected: false, because: `nothing was sent: no address or no route (${tried.code})` };
+    case 'withheld':
+      return elsewhere(undefined, seen, network, ground) ?? { class: 'not-asked', connected: true, because: 'a token was had' };
     case 'refused':
       return unanswered(tried.code, seen, here);
     case 'silent':

@@ -24,6 +24,8 @@ export type ProbeClass =
   | 'proxied'
   /** The pod has no address or no route of this family: nothing was sent. */
   | 'no-route'
+  /** Not asked for, for what a token gave told enough: each GET without one counts in MetadataNoToken, which people wait to see at 0. */
+  | 'not-asked'
   /** None of these could be told; `because` says why. */
   | 'inconclusive';
 

@@ -7,6 +7,8 @@ export type Tried =
   /** The namespace has no such family, or no way to IMDS: nothing was sent. */
   | { readonly is: 'no-route'; readonly code: string }
   | { readonly is: 'refused'; readonly code: string; readonly port: number }
+  /** The connection stood, and nothing was asked on it. */
+  | { readonly is: 'withheld'; readonly port: number }
   | { readonly is: 'silent'; readonly during: 'connect' | 'answer'; readonly port: number }
   /** It ended without an answer, or with one that is none. */
   | { readonly is: 'broken'; readonly because: string; readonly port: number }
