@@ -5,7 +5,7 @@ NODE := node_modules/node-linux-$(ARCH)/bin/node
 SHELL := /bin/sh
 .SHELLFLAGS := -ec
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help setup system build executable check test demo fuzz soak bench reasons manifests clean
+.PHONY: help setup system build executable check test demo fuzz soak bench reasons manifests userdata clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -44,6 +44,9 @@ reasons: setup ## agent/commands/reasons.md from the list in the code
 
 manifests: setup ## daemonset/*.yaml from the chart, by a helm that is built for it
 	@WRITE_MANIFESTS=1 $(NODE) test/chart/manifests.test.ts >/dev/null
+
+userdata: setup ## userdata/: units, scripts and user data as the program prints them
+	@WRITE_USERDATA=1 $(NODE) test/userdata/renderings.test.ts >/dev/null
 
 clean: ## what the build and the tests leave
 	@rm -rf dist .tap coverage node_modules/.cache

@@ -23,6 +23,8 @@ Content-Type: text/x-shellscript; charset="us-ascii"
 # Made by `imds-guard userdata`. As root; may run again and again.
 set -u
 umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 
 fail() {
   echo "imds-guard: FAILED: $*" >&2
@@ -139,10 +141,10 @@ Before=kubelet.service snap.kubelet-eks.daemon.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh /opt/imds-guard/rules.sh
-TimeoutStartSec=600
 StandardOutput=journal+console
 StandardError=journal+console
+ExecStart=/bin/sh /opt/imds-guard/rules.sh
+TimeoutStartSec=600
 
 [Install]
 RequiredBy=kubelet.service snap.kubelet-eks.daemon.service
@@ -208,9 +210,9 @@ After=network-online.target imds-guard-rules.service
 
 [Service]
 Type=simple
-ExecStart=/bin/sh /opt/imds-guard/fetch.sh
 StandardOutput=journal+console
 StandardError=journal+console
+ExecStart=/bin/sh /opt/imds-guard/fetch.sh
 
 [Install]
 WantedBy=multi-user.target

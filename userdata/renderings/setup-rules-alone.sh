@@ -3,6 +3,8 @@
 # Made by `imds-guard userdata`. As root; may run again and again.
 set -u
 umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 
 fail() {
   echo "imds-guard: FAILED: $*" >&2
@@ -119,10 +121,10 @@ Before=kubelet.service snap.kubelet-eks.daemon.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh /opt/imds-guard/rules.sh
-TimeoutStartSec=600
 StandardOutput=journal+console
 StandardError=journal+console
+ExecStart=/bin/sh /opt/imds-guard/rules.sh
+TimeoutStartSec=600
 
 [Install]
 RequiredBy=kubelet.service snap.kubelet-eks.daemon.service

@@ -15,6 +15,8 @@ export const setupScript = ({ executable, region }: Pick<UserDataWanted, 'execut
 # Made by \`imds-guard userdata\`. As root; may run again and again.
 set -u
 umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
 
 fail() {
   echo "imds-guard: FAILED: $*" >&2

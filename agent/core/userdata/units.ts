@@ -20,10 +20,10 @@ Before=${KUBELETS.join(' ')}
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh ${FOLDER}/rules.sh
-TimeoutStartSec=600
 StandardOutput=journal+console
 StandardError=journal+console
+ExecStart=/bin/sh ${FOLDER}/rules.sh
+TimeoutStartSec=600
 
 [Install]
 RequiredBy=${KUBELETS.join(' ')}
@@ -38,9 +38,9 @@ After=network-online.target imds-guard-rules.service
 
 [Service]
 Type=simple
-ExecStart=/bin/sh ${FOLDER}/fetch.sh
 StandardOutput=journal+console
 StandardError=journal+console
+ExecStart=/bin/sh ${FOLDER}/fetch.sh
 
 [Install]
 WantedBy=multi-user.target
