@@ -44,26 +44,53 @@ has() {
 }
 say() { echo "imds-guard: $*"; }
 
+# fresh TABLE CHAIN MATCHES...: there is no such rule
+fresh() {
+  in=$1 chain=$2
+  shift 2
+  ! run "$iptables" -w 10 -t "$in" -C "$chain" "$@" 2>/dev/null
+}
 # rule TABLE -I|-A CHAIN MATCHES...
 rule() {
   in=$1 how=$2 chain=$3
   shift 3
   run "$iptables" -w 10 -t "$in" -C "$chain" "$@" 2>/dev/null || run "$iptables" -w 10 -t "$in" "$how" "$chain" "$@"
 }
+# All at once where there are none of ours, as at boot; otherwise those that are missing.
 rules() {
   case $1 in
     ipv4)
+      fresh mangle FORWARD -d 169.254.169.254/32 -m comment --comment imds-guard -j DROP && run "$iptables-restore" --noflush --wait 10 <<'END' && return 0
+*mangle
+-A FORWARD -d 169.254.169.254/32 -m comment --comment imds-guard -j DROP
+-A POSTROUTING -d 169.254.169.254/32 -o vlan+ -j DROP
+COMMIT
+*filter
+-I FORWARD -d 169.254.169.254/32 -i eni+ -j DROP
+COMMIT
+END
       rule mangle -A FORWARD -d 169.254.169.254/32 -m comment --comment imds-guard -j DROP &&
       rule filter -I FORWARD -d 169.254.169.254/32 -i eni+ -j DROP &&
       rule mangle -A POSTROUTING -d 169.254.169.254/32 -o vlan+ -j DROP ;;
     ipv6)
+      fresh mangle FORWARD -d fd00:ec2::254/128 -m comment --comment imds-guard -j DROP && run "$iptables-restore" --noflush --wait 10 <<'END' && return 0
+*mangle
+-A FORWARD -d fd00:ec2::254/128 -m comment --comment imds-guard -j DROP
+-A POSTROUTING -d fd00:ec2::254/128 -o vlan+ -j DROP
+COMMIT
+*filter
+-I FORWARD -d fd00:ec2::254/128 -i eni+ -j DROP
+COMMIT
+END
       rule mangle -A FORWARD -d fd00:ec2::254/128 -m comment --comment imds-guard -j DROP &&
       rule filter -I FORWARD -d fd00:ec2::254/128 -i eni+ -j DROP &&
       rule mangle -A POSTROUTING -d fd00:ec2::254/128 -o vlan+ -j DROP ;;
   esac
 }
+# One that is there stays: it may be the daemon's.
 table() {
-  run nft list table inet imds-guard >/dev/null 2>&1 || run nft -f - <<'END'
+  run nft -f - 2>/dev/null <<'END' || run nft list table inet imds-guard >/dev/null
+create table inet imds-guard
 table inet imds-guard {
   chain forward {
     type filter hook forward priority -200; policy accept;

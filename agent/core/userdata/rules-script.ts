@@ -1,6 +1,6 @@
 import type { Family } from 'node-iptables';
 import { type DesiredRule, desired } from '../desired.ts';
-import { bareGuardScript } from '../guard-table.ts';
+import { GUARD_TABLE, bareGuardScript } from '../guard-table.ts';
 import { DEFAULT_SETTINGS } from '../settings.ts';
 import { hereDocument } from './quote.ts';
 
@@ -29,12 +29,19 @@ has() {
 }
 say() { echo "imds-guard: $*"; }
 
+# fresh TABLE CHAIN MATCHES...: there is no such rule
+fresh() {
+  in=$1 chain=$2
+  shift 2
+  ! run "$iptables" -w 10 -t "$in" -C "$chain" "$@" 2>/dev/null
+}
 # rule TABLE -I|-A CHAIN MATCHES...
 rule() {
   in=$1 how=$2 chain=$3
   shift 3
   run "$iptables" -w 10 -t "$in" -C "$chain" "$@" 2>/dev/null || run "$iptables" -w 10 -t "$in" "$how" "$chain" "$@"
 }
+# All at once where there are none of ours, as at boot; otherwise those that are missing.
 rules() {
   case $1 in
     ipv4)
@@ -43,8 +50,9 @@ ${ruleLines('ipv4')} ;;
 ${ruleLines('ipv6')} ;;
   esac
 }
+# One that is there stays: it may be the daemon's.
 table() {
-  run nft list table inet imds-guard >/dev/null 2>&1 || run nft -f - ${hereDocument('END', bareGuardScript())}
+  run nft -f - 2>/dev/null ${hereDocument('END', `create table inet ${GUARD_TABLE}\n${bareGuardScript()}`, ` || run nft list table inet ${GUARD_TABLE} >/dev/null`)}
 }
 
 # all PROGRAM FAMILY: by the node's own iptables; where that has failed before, by any that can. A kernel may lack what one needs.
@@ -86,8 +94,16 @@ exit 0
 /** The tagged rule first: what proves the bare ones to be ours must never be missing where they are there. */
 function ruleLines(family: Family): string {
   const { rules } = desired(DEFAULT_SETTINGS, [], [family]);
-  const taggedFirst = [...rules.filter(({ layer }) => layer === 'out-of-reach'), ...rules.filter(({ layer }) => layer === 'documented')];
-  return taggedFirst.map((rule) => `      ${ruleCall(rule)}`).join(' &&\n');
+  const tagged = rules.filter(({ layer }) => layer === 'out-of-reach');
+  const all = [...tagged, ...rules.filter(({ layer }) => layer === 'documented')];
+  const fresh = tagged.map(({ table, text }) => `fresh ${table} ${text.replace(/^-A /, '')} && `).join('');
+  return [
+    `      ${fresh}run "$iptables-restore" --noflush --wait 10 ${hereDocument('END', restoreText(all), ' && return 0')}`,
+    all.map((rule) => `      rule ${rule.table} ${commandOf(rule)}`).join(' &&\n'),
+  ].join('\n');
 }
 
-const ruleCall = ({ table, position, text }: DesiredRule): string => `rule ${table} ${text.replace(/^-A/, position === 'first' ? '-I' : '-A')}`;
+const restoreText = (rules: readonly DesiredRule[]): string =>
+  (['mangle', 'filter'] as const).map((table) => [`*${table}`, ...rules.filter((rule) => rule.table === table).map(commandOf), 'COMMIT', ''].join('\n')).join('');
+
+const commandOf = ({ position, text }: DesiredRule): string => text.replace(/^-A/, position === 'first' ? '-I' : '-A');

@@ -61,12 +61,12 @@ essential = true
 user-data = "${Buffer.from(rulesScript()).toString('base64')}"
 `;
 
-/** The file first, then both commands, in this order: the second starts kubelet. */
+/** The file first, then both commands, in this order: the second starts kubelet. Hardly indented, for EC2 counts every byte. */
 const cloudConfig = (wanted: UserDataWanted): string => `#cloud-config
 write_files:
-  - path: ${FOLDER}/setup.sh
-    permissions: "0755"
-    content: |
-${indented(setupScript(wanted), 6)}runcmd:
-  - ["/bin/sh", "${FOLDER}/setup.sh"]
-${wanted.joining === undefined ? '' : `  - [${bootstrapWords(wanted.cluster, wanted.joining).map((word) => `"${word}"`).join(', ')}]\n`}`;
+- path: ${FOLDER}/setup.sh
+  permissions: "0755"
+  content: |
+${indented(setupScript(wanted), 3)}runcmd:
+- ["/bin/sh", "${FOLDER}/setup.sh"]
+${wanted.joining === undefined ? '' : `- [${bootstrapWords(wanted.cluster, wanted.joining).map((word) => `"${word}"`).join(', ')}]\n`}`;
