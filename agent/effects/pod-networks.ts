@@ -111,7 +111,12 @@ function namedNamespaces(skipped: { path: string; because: string }[]): { readon
  */
 function processNamespaces(own: string, skipped: { path: string; because: string }[]): { readonly inode: string; readonly pid: string }[] {
   const first = attempt(() => readlinkSync('/proc/1/ns/net'));
-  if ('because' in first || first.value !== own) return [];
+  if ('because' in first) {
+    // In a user namespace of somebody's, the machine's first process is no neighbour of ours.
+    if (CLOSED.test(first.because) && /^\s*0\s+0\s+4294967295$/m.test(readText('/proc/self/uid_map'))) skipped.push({ path: '/proc', because: withoutTracing('processes') });
+    return [];
+  }
+  if (first.value !== own) return [];
   const pids = attempt(() => readdirSync('/proc'));
   if ('because' in pids) return [];
   let closed = 0;
@@ -120,12 +125,15 @@ function processNamespaces(own: string, skipped: { path: string; because: string
     const inode = attempt(() => readlinkSync(`/proc/${pid}/ns/net`));
     if (!('because' in inode)) return [{ inode: inode.value, pid }];
     // One that has ended is none; one of another user is closed to who may not trace it.
-    if (/\b(EACCES|EPERM)\b/.test(inode.because)) closed += 1;
+    if (CLOSED.test(inode.because)) closed += 1;
     return [];
   });
-  if (closed > 0) skipped.push({ path: '/proc', because: `the network namespaces of ${closed} processes are not to be seen without CAP_SYS_PTRACE: of pods, those under /run/netns alone` });
+  if (closed > 0) skipped.push({ path: '/proc', because: withoutTracing(`${closed} processes`) });
   return found;
 }
+
+const CLOSED = /\b(EACCES|EPERM)\b/;
+const withoutTracing = (whose: string): string => `the network namespaces of ${whose} are not to be seen without CAP_SYS_PTRACE: of pods, those under /run/netns alone`;
 
 interface Around {
   readonly links: readonly ListedLink[];
