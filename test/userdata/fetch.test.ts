@@ -79,6 +79,14 @@ t.test('what was there before stays until the right one is there', async (t) => 
   t.equal(readFileSync(node.program, 'utf8'), CONTENT);
 });
 
+t.test('what does not run here is not put in its place', async (t) => {
+  const old = '#!/bin/sh\necho "version GLIBC_2.28 not found" >&2\nexit 1\n';
+  const node = new Node(`cat >"$file" <<'CONTENT'\n${old}CONTENT`);
+  t.teardown(() => node.remove());
+  t.match(node.run({ url: URL, sha256: hashOf(old) }), { status: 1, said: /GLIBC_2\.28 not found[\s\S]*FAILED: \S+ does not run on this node; why is above \(it needs glibc 2\.28 and libstdc\+\+\)/, calls: [CURL] });
+  t.same(node.left(), []);
+});
+
 t.test('without a network it tries again, and ends', async (t) => {
   const node = new Node('echo "half a fi" >"$file"\necho "curl: (6) no such host" >&2\nexit 6');
   t.teardown(() => node.remove());

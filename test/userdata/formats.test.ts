@@ -1,7 +1,7 @@
 // Each text is read by a parser of its own language, and what it gives to the instance is what was meant, byte for byte.
 import t from 'tap';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync, rmSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -45,6 +45,15 @@ t.test('systemd reads the units', { skip: missing('systemd-analyze', '--version'
     const problems = stderr.split('\n').filter((line) => line !== '' && !/FileDescriptorStorePreserve|is not executable: No such file|Failed to (get|connect)|Cannot (add|find)/.test(line) && line.includes('imds-guard'));
     t.same(problems, [], name);
   }
+});
+
+t.test('and kubelet requires the rules once they are enabled', { skip: missing('systemctl', '--version') }, async (t) => {
+  const units = join(folder, 'etc/systemd/system');
+  mkdirSync(units, { recursive: true });
+  for (const name of ['imds-guard-rules.service', 'imds-guard-fetch.service', 'imds-guard.service']) writeFileSync(join(units, name), renderings[name]!());
+  t.equal(spawnSync('systemctl', [`--root=${folder}`, 'enable', 'imds-guard-rules.service', 'imds-guard-fetch.service', 'imds-guard.service']).status, 0);
+  const links = (readdirSync(units, { recursive: true, encoding: 'utf8' })).filter((name) => name.includes('/')).sort();
+  t.same(links, ['kubelet.service.requires/imds-guard-rules.service', 'multi-user.target.wants/imds-guard-fetch.service', 'multi-user.target.wants/imds-guard.service', 'snap.kubelet-eks.daemon.service.requires/imds-guard-rules.service']);
 });
 
 t.test('AL2023 and AL2: MIME, as Python and cloud-init read it', { skip: missing('python3', '--version') }, async (t) => {
@@ -100,7 +109,7 @@ const HOP_LIMIT_ONE = { HttpEndpoint: 'enabled', HttpTokens: 'required', HttpPut
 t.test('Karpenter, CloudFormation, Terraform and eksctl: the user data comes out of them as it went in, with hop limit 1 beside it', async (t) => {
   for (const os of ['al2023', 'al2', 'bottlerocket', 'ubuntu'] as const) {
     const joining = os === 'ubuntu' ? JOINING : {};
-    const options = os === 'bottlerocket' ? { os, ...joining } : { os, ...FROM_S3, ...joining };
+    const options = os === 'bottlerocket' || os === 'al2' ? { os, ...joining } : { os, ...FROM_S3, ...joining };
     const meant = userData(wanted(options));
 
     const nodeClass = parseYaml(rendered({ ...options, format: 'karpenter' })) as { kind: string; spec: Record<string, unknown> };

@@ -45,7 +45,7 @@ export const renderings: Readonly<Record<string, () => string>> = {
   'renderings/setup-rules-alone.sh': () => rendered({ os: 'al2023', format: 'script' }),
   'renderings/al2023.mime': () => rendered({ os: 'al2023', ...FROM_S3 }),
   'renderings/al2023-joining.mime': () => rendered({ os: 'al2023', ...FROM_S3, ...JOINING }),
-  'renderings/al2-joining.mime': () => rendered({ os: 'al2', ...FROM_WEB, ...JOINING }),
+  'renderings/al2-joining.mime': () => rendered({ os: 'al2', ...JOINING }),
   'renderings/ubuntu-joining.yaml': () => rendered({ os: 'ubuntu', ...FROM_WEB, ...JOINING }),
   'renderings/bottlerocket.toml': () => rendered({ os: 'bottlerocket' }),
   'renderings/bottlerocket-joining.toml': () => rendered({ os: 'bottlerocket', ...JOINING }),

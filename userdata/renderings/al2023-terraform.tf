@@ -224,7 +224,12 @@ if test "$found" != "$sha256"; then
   say "The rules that keep pods from IMDS stay; nobody watches them. Put the right file there, or the right hash into the user data."
   exit 1
 fi
-chmod 0755 "$part" && mv -f "$part" "$program" || exit 1
+chmod 0755 "$part"
+if ! "$part" --version >/dev/null; then
+  say "FAILED: $url does not run on this node; why is above (it needs glibc 2.28 and libstdc++). The rules that keep pods from IMDS stay."
+  exit 1
+fi
+mv -f "$part" "$program" || exit 1
 say "$program is there (sha256 $sha256)"
 systemctl --no-block restart imds-guard.service
 FETCH_SCRIPT
@@ -251,6 +256,7 @@ Description=Keep pods from the EC2 instance metadata service
 Wants=imds-guard-rules.service
 After=imds-guard-rules.service network-pre.target
 ConditionFileIsExecutable=/opt/imds-guard/imds-guard
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -282,7 +288,7 @@ RestrictSUIDSGID=yes
 RestrictNamespaces=net
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
 SystemCallErrorNumber=EPERM
 UMask=0077
 

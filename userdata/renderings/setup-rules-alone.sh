@@ -163,6 +163,7 @@ Description=Keep pods from the EC2 instance metadata service
 Wants=imds-guard-rules.service
 After=imds-guard-rules.service network-pre.target
 ConditionFileIsExecutable=/opt/imds-guard/imds-guard
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -194,7 +195,7 @@ RestrictSUIDSGID=yes
 RestrictNamespaces=net
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap
 SystemCallErrorNumber=EPERM
 UMask=0077
 

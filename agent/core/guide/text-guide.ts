@@ -63,7 +63,8 @@ function rules(asked: GuideAsked, row: Row, cell: Cell): string[] {
   const isFromTemplate = row.flags.startsWith('--self-managed --no-eksctl');
   const words = `imds-guard userdata --os ${os} --cluster ${asked.cluster} --region ${asked.region}`;
   const joins = isFromTemplate || os === 'ubuntu' ? ' --api-server … --cluster-ca … --service-cidr …' : '';
-  const more = '  With --executable-url and --executable-sha256 the nodes fetch the daemon as well, which keeps the rules right.';
+  const isRulesAlone = os === 'al2' || os === 'bottlerocket';
+  const more = isRulesAlone ? '  The DaemonSet (daemonset/README.md) keeps the rules right.' : '  With --executable-url and --executable-sha256 the nodes fetch the daemon as well, which keeps the rules right.';
   const isUnmanaged = cell.format === 'eksctl' && row.flags.startsWith('--self-managed');
   if (isUnmanaged) return [`  ${words} --format eksctl`, '  prints a managed group; for this one write nodeGroups in place of managedNodeGroups.', more];
   if (cell.format === 'karpenter' || cell.format === 'eksctl') return [`  ${words} --format ${cell.format}${cell.format === 'karpenter' && os === 'ubuntu' ? joins : ''}`, more];

@@ -46,7 +46,12 @@ if test "$found" != "$sha256"; then
   say "The rules that keep pods from IMDS stay; nobody watches them. Put the right file there, or the right hash into the user data."
   exit 1
 fi
-chmod 0755 "$part" && mv -f "$part" "$program" || exit 1
+chmod 0755 "$part"
+if ! "$part" --version >/dev/null; then
+  say "FAILED: $url does not run on this node; why is above (it needs glibc 2.28 and libstdc++). The rules that keep pods from IMDS stay."
+  exit 1
+fi
+mv -f "$part" "$program" || exit 1
 say "$program is there (sha256 $sha256)"
 systemctl --no-block restart imds-guard.service
 `;

@@ -68,6 +68,7 @@ function ofPartition({ region, partition, executableUrl, apiServer }: UserDataOp
 function ofExecutable({ os, region, executableUrl: url, executableSha256: hashes }: UserDataOptions): string | undefined {
   if (url === undefined && hashes.length === 0) return undefined;
   if (os === 'bottlerocket') return '--executable-url is not for bottlerocket, whose root is read-only: the DaemonSet brings imds-guard there, the user data its rules';
+  if (os === 'al2') return '--executable-url is not for al2, whose glibc is 2.26 where imds-guard needs 2.28: the DaemonSet brings imds-guard there, the user data its rules';
   if (url === undefined) return '--executable-sha256 needs --executable-url: where nodes get it from';
   if (hashes.length === 0) return '--executable-url needs --executable-sha256: what sha256sum prints for the file (SHA256SUMS has it)';
   const plain = url.replaceAll('{arch}', 'arch');
