@@ -37,6 +37,7 @@ soak: build ## no pod gets a token, whoever rewrites the firewall: make soak SEC
 	@$(NODE) test/lab/sandbox.ts $(NODE) test/soak/soak.ts $(or $(SECONDS),60) $(if $(ONLY),'$(ONLY)')
 
 bench: build ## how long a pass takes, and what it costs
+	@$(NODE) test/executable/executables.ts
 	@$(NODE) test/lab/sandbox.ts $(NODE) test/bench/bench.ts
 
 reasons: setup ## agent/commands/reasons.md from the list in the code

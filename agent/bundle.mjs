@@ -103,13 +103,16 @@ function commitOf(root) {
 
 /**
  * Writes the code that V8 made of each file beside it, for the very Node that goes along: start.cjs loads it instead of compiling
- * again. With --predictable V8 makes the same bytes each time; any other flag would make it refuse them when it is run without.
+ * again. With --predictable V8 makes the same bytes each time, where all else is the same too, down to the kinds of its standard
+ * streams; with any other flag it would refuse them when it runs without.
  */
 export function makeCaches(folder, names, node) {
   const sample = join(folder, 'sample.txt');
   writeFileSync(sample, SAMPLE);
   const from = ['--from', sample, '--from-backend', 'nft'];
   const commandLines = [['rules'], ['check', ...from], ['check', ...from, '--output', 'json'], ['check', ...from, '--output', 'npd'], ['explain', ...from]];
-  execFileSync(node, ['--predictable', join(folder, 'start.cjs')], { env: { IMDS_GUARD_MAKE_CACHE: JSON.stringify({ commandLines, bundles: names }) }, stdio: 'inherit' });
+  // Node hands this one down by itself, and code that is to be counted is other code.
+  const env = { IMDS_GUARD_MAKE_CACHE: JSON.stringify({ commandLines, bundles: names }), NODE_V8_COVERAGE: undefined };
+  execFileSync(node, ['--predictable', join(folder, 'start.cjs')], { env, stdio: ['ignore', 'ignore', 'pipe'] });
   rmSync(sample);
 }

@@ -35,7 +35,7 @@ async function main(): Promise<void> {
   const asked = process.argv.length > 2 ? process.argv.slice(2) : [...known.keys()];
   if (asked.includes('probe')) buildMetadataMock();
   buildBinaries(asked.flatMap(group => binariesOf[group] ?? []));
-  const buildFailed = asked.includes('image') && !buildImage();
+  const buildFailed = [asked.includes('image') && !buildImage(), asked.includes('executable') && !buildExecutables()].includes(true);
   const sandbox = asked.every(group => inTheOpen.has(group)) ? open : findSandbox();
   const outcomes: Outcome[] = [];
   for (const group of asked) outcomes.push(await run(group, known, sandbox));
@@ -189,6 +189,13 @@ function buildBinaries(names: readonly string[]): void {
 function buildImage(): boolean {
   const { status } = spawnSync(process.execPath, [fileURLToPath(new URL('image/image.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
   if (status !== 0) console.log('  FAILED the image does not build; why is above');
+  return status === 0;
+}
+
+/** The same, for what npm must fetch of the other kind of machine. */
+function buildExecutables(): boolean {
+  const { status } = spawnSync(process.execPath, [fileURLToPath(new URL('executable/executables.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
+  if (status !== 0) console.log('  FAILED the executables were not built; why is above');
   return status === 0;
 }
 

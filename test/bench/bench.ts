@@ -11,6 +11,7 @@ import { type Executable, takeExecutable } from './executable.ts';
 import { SHAPE_COUNT, judgingRows } from './judging.ts';
 import { type Backend, flushAll, liveRow } from './live.ts';
 import { loadText, machineText } from './machine.ts';
+import { singleFileRows } from './single-file.ts';
 import { type Row, tableText } from './table.ts';
 import { NotMeasured } from './timing.ts';
 
@@ -54,6 +55,9 @@ function benchCommands(executable: Executable): void {
   const cold = measured('cold start', () => coldRows(executable, budget(12_000)), { rows: [], notes: [] });
   process.stdout.write(tableText('cold start', cold.rows));
   for (const note of cold.notes) process.stdout.write(`  ${note}\n`);
+
+  process.stdout.write(tableText('single executable', measured('the single executable', () => singleFileRows(executable, budget(5_000)), [])));
+  process.stdout.write('  baseline: `node -e 0` of dist/node.\n');
 
   const judging: Row[] = [];
   for (let at = 0; at < SHAPE_COUNT; at++) judging.push(...measured(`parse and verdict, shape ${at + 1}`, () => judgingRows(executable, at, budget(5_000)), []));

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import type { WatchStatus } from '../../agent/core/watch-status.ts';
 import type { Lab, Started } from './lab.ts';
 
-const program = fileURLToPath(new URL('../../dist/imds-guard', import.meta.url));
+const built = fileURLToPath(new URL('../../dist/imds-guard', import.meta.url));
 const descriptorStore = fileURLToPath(new URL('descriptor-store.py', import.meta.url));
 
 /** A line of the daemon's log, or of the descriptor store's (`event`). */
@@ -17,6 +17,8 @@ export interface DaemonOptions {
   readonly store?: boolean;
   /** Words before the program, to run it as somebody else or among other mounts; they must exec it. */
   readonly before?: readonly string[];
+  /** Another than dist/imds-guard. */
+  readonly program?: string;
 }
 
 export interface Daemon {
@@ -43,7 +45,7 @@ const askAgainMs = 100;
 /** The daemon reads its status once a second, and this is asked for what is true now. */
 const statusIsNewAfterMs = 1010;
 
-export function startDaemon(lab: Lab, args: readonly string[] = [], { store = false, before = [] }: DaemonOptions = {}): Daemon {
+export function startDaemon(lab: Lab, args: readonly string[] = [], { store = false, before = [], program = built }: DaemonOptions = {}): Daemon {
   const command = [...before, ...(store ? ['python3', descriptorStore, '--'] : []), program, 'watch', ...args];
   const started: Started = lab.start(lab.node, command[0] ?? '', command.slice(1));
   const events: DaemonEvent[] = [];
