@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Condition, conditionOf } from '../core/kubernetes/condition.ts';
+import { nodeOfSelf } from '../core/kubernetes/self.ts';
+import { retryAfterMs } from '../core/kubernetes/retry.ts';
 import { eventOfCondition, eventOfOverwrite } from '../core/kubernetes/events.ts';
 import type { LogLevel, Settings } from '../core/settings.ts';
 import type { WatchStatus } from '../core/watch-status.ts';
@@ -32,17 +34,54 @@ const FIRST_LOOK_MS = 1000;
 
 /** Tells the API server, where there is one for us; undefined, and why in the log, where there is none. */
 export function startKubernetes(options: KubernetesOptions): KubernetesReporter | undefined {
-  const { settings, env, clock, log, news } = options;
+  const { settings, env, clock, log } = options;
   const access = accessOf(settings, env);
   if (access === undefined) return undefined;
-  if (settings.nodeName === '') {
-    log('warn', 'no node condition is written: the name of this node is not known (nodeName, IMDS_GUARD_NODE_NAME)');
-    return undefined;
-  }
   const client = new KubeClient(access);
+  let timer: Timer | undefined;
+  let named: Reporting | undefined;
+  let trouble: string | undefined;
+  let failures = 0;
+  const begin = (node: string): void => {
+    trouble = undefined;
+    named = report(options, client, node);
+  };
+  /** The API server knows who we are: of kubelet's credentials, and of a pod's token, that is the name of the node. */
+  const askName = async (): Promise<void> => {
+    try {
+      const { status, body } = await client.ask({ method: 'POST', path: '/apis/authentication.k8s.io/v1/selfsubjectreviews', body: SELF_SUBJECT_REVIEW });
+      const node = status === 201 ? nodeOfSelf(body) : undefined;
+      if (node !== undefined) return begin(node);
+      trouble = `the name of this node is not known: the API server does not tell it of these credentials (${status}); set nodeName`;
+    } catch (error) {
+      trouble = `the API server does not answer: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    log('warn', trouble, { key: trouble });
+    failures += 1;
+    timer = clock.after(retryAfterMs({ is: 'unreachable' }, failures, clock.chance()), () => void askName());
+  };
+  if (settings.nodeName === '') void askName();
+  else begin(settings.nodeName);
+  return {
+    stop: async () => {
+      timer?.cancel();
+      await named?.stop();
+      client.close();
+    },
+    state: () => named?.state() ?? { node: '', written: {}, ...(trouble === undefined ? {} : { trouble }) },
+  };
+}
+
+const SELF_SUBJECT_REVIEW = JSON.stringify({ apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' });
+
+interface Reporting {
+  stop(): Promise<void>;
+  state(): NonNullable<WatchStatus['kubernetes']>;
+}
+
+function report({ settings, clock, log, news }: KubernetesOptions, client: KubeClient, node: string): Reporting {
   const ask: KubeClient['ask'] = (request) => client.ask(request);
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  const node = settings.nodeName;
   const condition = new NodeCondition({ clock, node, bootId, ask, log, startupTaint: settings.startupTaint === '' ? undefined : settings.startupTaint });
   const events = new NodeEvents({ clock, node, ask, log });
   let told: Condition['status'] | undefined;
@@ -72,7 +111,6 @@ export function startKubernetes(options: KubernetesOptions): KubernetesReporter 
     stop: async () => {
       timer?.cancel();
       if (started) await condition.stop();
-      client.close();
     },
     state: () => ({ node, written: Object.fromEntries(condition.outcomes), ...(condition.trouble === undefined ? {} : { trouble: condition.trouble }) }),
   };

@@ -103,6 +103,11 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
     known.kubernetes = () => kubernetes.state();
     closing.push(() => kubernetes.stop());
   }
+  const watchdogMs = watchdogOf(env);
+  if (watchdogMs !== undefined) {
+    const timer = setInterval(() => void (watcher.alive().ok && tell('WATCHDOG=1')), watchdogMs / 2);
+    closing.push(() => clearInterval(timer));
+  }
   try {
     await Promise.race([stopped, stand()]);
     await stopped;
@@ -196,6 +201,13 @@ export async function watchNode(daemon: Daemon, settings: Settings): Promise<voi
 async function openRequests(kept: number | undefined): Promise<{ readonly guard: NetlinkRequests; readonly rules: NetlinkRequests; readonly links: NetlinkRequests }> {
   const guard = await (kept === undefined ? NetlinkRequests.open(NETLINK_NETFILTER) : NetlinkRequests.adopt(kept));
   return { guard, rules: await NetlinkRequests.open(NETLINK_NETFILTER), links: await NetlinkRequests.open(NETLINK_ROUTE) };
+}
+
+/** How often systemd wants to hear of us, in milliseconds (sd_watchdog_enabled(3)); undefined where it does not. */
+function watchdogOf(env: Daemon['env']): number | undefined {
+  const [usec, pid] = [env['WATCHDOG_USEC'], env['WATCHDOG_PID']];
+  if (usec === undefined || !/^[1-9]\d*$/.test(usec) || (pid !== undefined && Number(pid) !== process.pid)) return undefined;
+  return Number(usec) / 1000;
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -21,7 +21,7 @@ const ACCOUNT = 'imds-guard';
 let server: ApiServer;
 t.before(async () => {
   if (skip !== false) return;
-  server = await startApiServer();
+  server = await startApiServer({ kubelets: Array.from({ length: 9 }, (_, at) => `node-${at + 1}`) });
   for (const { path, body } of agentRights()) await granted(server.admin('POST', path, body));
 });
 t.teardown(() => server?.stop());
@@ -32,7 +32,7 @@ interface Place {
   readonly proxy: FaultProxy;
   readonly folder: string;
   /** A daemon in a pod of that node: its ServiceAccount is where the kubelet would put it. */
-  readonly start: (args?: readonly string[]) => Daemon;
+  readonly start: (args?: readonly string[], name?: string) => Daemon;
   /** As the kubelet does it. */
   readonly rotateToken: () => Promise<void>;
   readonly condition: () => Promise<NodeCondition | undefined>;
@@ -59,8 +59,8 @@ async function makePlace(t: Test, options: { readonly taints?: readonly { readon
   const mounted = '/run/secrets/kubernetes.io/serviceaccount';
   return {
     lab, node, proxy, folder, rotateToken, condition,
-    start: (args = []) => {
-      const env = `KUBERNETES_SERVICE_HOST=127.0.0.1 KUBERNETES_SERVICE_PORT=${proxy.port} IMDS_GUARD_NODE_NAME=${node}`;
+    start: (args = [], name = node) => {
+      const env = `KUBERNETES_SERVICE_HOST=127.0.0.1 KUBERNETES_SERVICE_PORT=${proxy.port} IMDS_GUARD_NODE_NAME=${name}`;
       const daemon = startDaemon(lab, args, { before: ['unshare', '-m', 'sh', '-ec', `mkdir -p ${mounted}; mount --bind ${folder} ${mounted}; export ${env}; exec "$@"`, 'sh'] });
       t.teardown(() => daemon.stop());
       return daemon;
@@ -132,6 +132,22 @@ t.test('a Node that is deleted and comes back has its condition again', { skip }
   await must(lab, 'iptables', '-F');
   await createNode(server, node);
   t.match(await conditionThat(({ status }) => status !== 'True'), { reason: /^(MayBypassNetfilter|PodReachedImds|EveryProbeDied)$/ });
+});
+
+t.test('whoever has no name of its node asks the API server: by a pod\'s token, and by kubelet\'s credentials', { skip }, async (t) => {
+  const pod = await makePlace(t);
+  pod.start([], '');
+  await pod.conditionThat(isTrue);
+
+  const host = await makePlace(t);
+  const config = join(host.folder, 'kubeconfig');
+  const daemon = startDaemon(host.lab, ['--kubeconfig', config]);
+  t.teardown(() => daemon.stop());
+  await daemon.until(({ msg }) => /kubeconfig .* cannot be read/.test(msg ?? ''));
+  // Written by kubelet's installer, after us.
+  writeFileSync(config, JSON.stringify({ 'current-context': 'it', contexts: [{ name: 'it', context: { cluster: 'it', user: 'kubelet' } }], clusters: [{ name: 'it', cluster: { server: host.proxy.url, 'certificate-authority': 'ca.crt' } }], users: [{ name: 'kubelet', user: { token: server.kubeletToken(host.node) } }] }));
+  await host.conditionThat(isTrue);
+  t.match(await daemon.statusThat(({ kubernetes }) => kubernetes?.node === host.node), { kubernetes: { node: host.node } });
 });
 
 t.test('the startup taint goes when the node is proved blocked, and no other', { skip }, async (t) => {
