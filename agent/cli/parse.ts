@@ -27,6 +27,8 @@ export function parsePlainly(argv: readonly string[]): Parsed | undefined {
     configuration: { 'camel-case-expansion': false, 'unknown-options-as-args': true, 'greedy-arrays': false, 'dot-notation': false, 'duplicate-arguments-array': true },
   });
   if (parsed.error || parsed.argv._.length > 0 || parsed.argv['--']) return undefined;
+  // It takes `--probe-interval` for known where there is `--probe`.
+  if (Object.keys(parsed.argv).some((name) => name !== '_' && !options.some(([known]) => known === name))) return undefined;
   const values: Record<string, string | number | boolean | readonly string[]> = {};
   for (const [name, spec] of options) {
     const value: unknown = parsed.argv[name];

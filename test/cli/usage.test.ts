@@ -31,6 +31,9 @@ const mistakes: readonly Mistake[] = [
   { args: ['check', 'check'], says: /check/ },
   { args: ['check', '--from', good, '--format', 'svg'], says: /format/ },
   { args: ['check', '--dry-run'], says: /dry-run$/m },
+  // Begins with an option that there is.
+  { args: ['check', '--from', good, '--probe-interval', '60'], says: /Unknown argument: probe-interval/ },
+  { args: ['check', '--from', good, '--output-format', 'json'], says: /Unknown argument: output-format/ },
   { args: ['check', '--timeout', 'soon'], says: /--timeout takes a number/ },
   { args: ['check', '--from', good, '--timeout', '0'], says: /timeout.*less than a second/i },
   { args: ['check', '--from', good, '--interface', 'abcdefghijklmnop'], says: /`abcdefghijklmnop` is longer than the 15 bytes/ },
