@@ -265,6 +265,8 @@ ExecStart=/opt/imds-guard/imds-guard watch
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
+# It says twice in that time that it is well; one that hangs is killed, and started again with the table that systemd keeps.
+WatchdogSec=60
 # The guard table belongs to a socket. systemd keeps it while the daemon is away, so nobody else can change the table meanwhile.
 FileDescriptorStoreMax=1
 FileDescriptorStorePreserve=yes
