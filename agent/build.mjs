@@ -28,7 +28,7 @@ writeFileSync(
 if test -h "$0"; then self=$(readlink -f -- "$0"); else self=$0; fi
 case $self in */*) here=\${self%/*} ;; *) here=. ;; esac
 unset NODE_OPTIONS NODE_PATH NODE_EXTRA_CA_CERTS NODE_USE_SYSTEM_CA NODE_TLS_REJECT_UNAUTHORIZED NODE_REPL_EXTERNAL_MODULE
-unset NODE_V8_COVERAGE NODE_COMPILE_CACHE
+unset NODE_V8_COVERAGE NODE_COMPILE_CACHE OPENSSL_CONF OPENSSL_MODULES
 # What a daemon that idles for months has no use for: 16 MiB of young objects before it looks which are dead, and a compiler
 # that makes code of every request (15 MiB after a thousand).
 case "\${1-}" in watch) exec "$here/node" --max-semi-space-size=1 --no-maglev "$here/start.cjs" "$@" ;; esac

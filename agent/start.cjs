@@ -30,7 +30,11 @@ function load(name) {
   return module.exports;
 }
 
-const requireFrom = (name) => (name.startsWith('./') ? load(name.slice(2)) : require(name));
+function requireFrom(name) {
+  if (name.startsWith('./')) return load(name.slice(2));
+  if (isExecutable && name === 'node:https') trustNobodyElse(process.env);
+  return require(name);
+}
 
 function cacheOf(name) {
   try {
@@ -58,15 +62,13 @@ async function makeCaches({ commandLines, bundles }) {
   for (const [name, { script }] of loaded) writeFileSync(`${directory}/${name}.cache`, script.createCachedData());
 }
 
-/** What the launcher of dist/ does for the executable's Node. NODE_OPTIONS it does not read (execArgvExtension), nor NODE_PATH. */
-function keepOut(env) {
-  if (env.NODE_V8_COVERAGE !== undefined) require('node:v8').stopCoverage();
-  if (env.NODE_EXTRA_CA_CERTS !== undefined || env.NODE_USE_SYSTEM_CA !== undefined) {
-    const { getCACertificates, setDefaultCACertificates } = require('node:tls');
-    setDefaultCACertificates(getCACertificates('bundled'));
-  }
+/** What the launcher of dist/ does with its Node's environment. NODE_OPTIONS is not read here (execArgvExtension), nor NODE_PATH. */
+function trustNobodyElse(env) {
   // Read at each connection.
   delete env.NODE_TLS_REJECT_UNAUTHORIZED;
+  if (env.NODE_EXTRA_CA_CERTS === undefined && env.NODE_USE_SYSTEM_CA === undefined) return;
+  const { getCACertificates, setDefaultCACertificates } = require('node:tls');
+  setDefaultCACertificates(getCACertificates('bundled'));
 }
 
 /** The launcher's flags for a daemon, as far as V8 takes them once it runs: its young space stays as small as it begins. */
@@ -77,7 +79,7 @@ function staySmall() {
 }
 
 function run(argv) {
-  if (isExecutable) keepOut(process.env);
+  if (isExecutable && process.env.NODE_V8_COVERAGE !== undefined) require('node:v8').stopCoverage();
   const { main } = load('imds-guard.cjs');
   // After loading: with other flags V8 takes none of the code that it made.
   if (isExecutable && argv[0] === 'watch') staySmall();

@@ -13,8 +13,6 @@ const SAVED = '*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCE
 /** The start of the single executable, which starts no program here, against `node -e 0`, and of dist/ beside it. */
 export function singleFileRows({ launcher, node }: Executable, budgetMs: number): Row[] {
   if (noExecutable !== false) throw new NotMeasured(noExecutable);
-  // Where it is set the executable spends 20 ms on not trusting it; the launcher of dist/ only forgets it.
-  delete process.env['NODE_EXTRA_CA_CERTS'];
   const saved = join(tmpdir(), `imds-guard-bench-${process.pid}.txt`);
   writeFileSync(saved, SAVED);
   const check = ['check', '--from', saved];
