@@ -12,8 +12,8 @@ import { executable, noExecutable } from './executables.ts';
 t.setTimeout(120_000);
 const skip = noExecutable;
 const DIRECTORIES = ['/run', '/dev/shm', '/tmp', '/var/tmp'];
-/** Where none of the mounts below hides it. */
-const inMnt = `mount -t tmpfs tmpfs /mnt; touch /mnt/imds-guard; mount --bind '${executable}' /mnt/imds-guard`;
+/** Where none of the mounts below hides it, nor where it was called. */
+const inMnt = `cd /; mount -t tmpfs tmpfs /mnt; touch /mnt/imds-guard; mount --bind '${executable}' /mnt/imds-guard`;
 
 const what = async (lab: Lab, args: readonly string[], before: readonly string[] = []) => {
   const [file = '', ...rest] = [...before, executable, ...args];
@@ -112,4 +112,17 @@ mount -t tmpfs -o uid=1000 tmpfs /tmp; mount -t tmpfs -o uid=1000 tmpfs /var/tmp
   const { stdout, stderr } = await lab.exec(lab.node, file, args, { timeoutMs: 60_000 });
   t.match(stdout + stderr, /\/dev\/shm: no directory/);
   t.same(readdirSync(elsewhere), []);
+});
+
+t.test('where it can be loaded from nowhere, the daemon says so, looks every half minute, and pods are blocked', { skip }, async (t) => {
+  const lab = await makeLab({ pods: { web: 'eni' } });
+  t.teardown(lab.remove);
+  const before = among(`${inMnt}
+mount -o remount,noexec /run
+for directory in ${DIRECTORIES.slice(1).join(' ')}; do mount -t tmpfs -o noexec tmpfs $directory; done`);
+  const daemon = startDaemon(lab, [], { before, program: '/mnt/imds-guard' });
+  t.teardown(daemon.stop);
+  await daemon.ready();
+  t.match(await daemon.status(), { events: { state: 'polling', because: /no directory to load koffi's library from/ }, guard: { state: 'absent' }, provedBlocked: true });
+  t.ok(await dies(lab, lab.pods.web));
 });
