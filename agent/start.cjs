@@ -21,7 +21,7 @@ function load(name) {
   if (known) return known.exports;
   // V8 keeps the name in what it made, and that is to be the same wherever it is built.
   const filename = `${making === undefined ? directory : NOWHERE}/${name}`;
-  // The build writes ASCII.
+  // The build writes ASCII, but in comments.
   const source = `(function (exports, require, module, __filename, __dirname) { ${read(name).latin1Slice()}\n})`;
   const script = new Script(source, { filename, cachedData: cacheOf(name) });
   const module = { exports: {}, script };

@@ -54,7 +54,7 @@ t.test('both backends of iptables, and an nft that knows persist', { skip }, asy
 t.test('the program starts by its name and by a link, and V8 takes the code that was compiled for it', { skip }, async t => {
   t.match(inside('/bin/sh', '-c', 'PATH=/opt/imds-guard:/usr/bin imds-guard --version'), version);
   const rejected = `const {readFileSync:r}=require('fs'),{Script}=require('vm'),f='/opt/imds-guard/imds-guard.cjs';
-    const s=new Script('(function (exports, require, module, __filename, __dirname) { '+r(f,'utf8')+'\\n})',{filename:f,cachedData:r(f+'.cache')});console.log(s.cachedDataRejected)`;
+    const s=new Script('(function (exports, require, module, __filename, __dirname) { '+r(f,'latin1')+'\\n})',{filename:f,cachedData:r(f+'.cache')});console.log(s.cachedDataRejected)`;
   // tap would load its hooks into every Node.
   t.equal(inside('/bin/sh', '-c', 'unset NODE_OPTIONS; exec /opt/imds-guard/node -e "$1"', 'sh', rejected), 'false\n');
 });
