@@ -12,7 +12,7 @@ import { environment, findSandbox, spawnInside, type Sandbox } from './lab/sandb
 /** All but these get namespaces of their own, whether they need them or not: then no test can touch the machine. */
 const inTheOpen = new Set(['unit', 'chart']);
 const jobs = (group: string): number => (group === 'unit' ? 2 : 1);
-const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, image: 420, cluster: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
+const timeoutSeconds = (group: string): number => ({ unit: 60, watch: 420, image: 420, cluster: 420, systemd: 420, fuzz: Math.max(900, Number(process.env['RUNS'] ?? 0) / 4) })[group] ?? 180;
 
 /** Real programs of Kubernetes that a group runs: test/cluster/binaries.ts. */
 const binariesOf: Readonly<Record<string, readonly string[]>> = { cluster: ['etcd', 'kube-apiserver', 'kubectl', 'node-problem-detector'], chart: ['helm', 'etcd', 'kube-apiserver'], image: ['etcd', 'kube-apiserver'] };
@@ -34,8 +34,9 @@ async function main(): Promise<void> {
   const known = groups();
   const asked = process.argv.length > 2 ? process.argv.slice(2) : [...known.keys()];
   if (asked.includes('probe')) buildMetadataMock();
+  if (asked.includes('systemd')) makeDebian();
   buildBinaries(asked.flatMap(group => binariesOf[group] ?? []));
-  const buildFailed = [asked.includes('image') && !buildImage(), asked.includes('executable') && !buildExecutables()].includes(true);
+  const buildFailed = [asked.includes('image') && !buildImage(), ['executable', 'systemd'].some(group => asked.includes(group)) && !buildExecutables()].includes(true);
   const sandbox = asked.every(group => inTheOpen.has(group)) ? open : findSandbox();
   const outcomes: Outcome[] = [];
   for (const group of asked) outcomes.push(await run(group, known, sandbox));
@@ -177,6 +178,11 @@ function buildTap(): void {
 /** In the open, for the tests have no way out. Where it cannot be built, those that need it say so, and are skipped. */
 function buildMetadataMock(): void {
   spawnSync(process.execPath, [fileURLToPath(new URL('lab/metadata-mock.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
+}
+
+/** The same, a minute the first time. */
+function makeDebian(): void {
+  spawnSync(process.execPath, [fileURLToPath(new URL('systemd/debian.ts', import.meta.url))], { stdio: ['ignore', 'ignore', 'inherit'], env: environment() });
 }
 
 /** The same, minutes the first time. Where there is no Go the tests are skipped; where the build fails, so do they. */

@@ -140,7 +140,7 @@ function asImage(root: string, name: string, config: readonly string[]): void {
 }
 
 /** The first archive of Debian proper in apt's sources, in either of their two forms. */
-function mirror(): string {
+export function mirror(): string {
   const texts = ['/etc/apt/sources.list', ...folder('/etc/apt/sources.list.d')].filter(existsSync).map(file => readFileSync(file, 'utf8'));
   const found = texts.map(text => /^(?:URIs:|deb(?: \[[^\]]*\])?)\s+(\S+\/debian\/?)(?:\s|$)/m.exec(text)?.[1]).find(uri => uri !== undefined);
   if (found === undefined) throw new Error('apt has no archive of Debian in its sources, so there is nothing to make a base of');
