@@ -25,7 +25,7 @@ const refused = async (node: Node): Promise<void> => {
 interface Case {
   readonly what: string;
   readonly serves: boolean;
-  readonly missing?: (disk: Disk) => void;
+  readonly unlike?: (disk: Disk) => void;
   /** What happens to the executable, at the first boot and at the next. */
   readonly first: (node: Node) => Promise<void>;
   readonly next: (node: Node) => Promise<void>;
@@ -33,10 +33,12 @@ interface Case {
 }
 const cases: readonly Case[] = [
   { what: 'all is well', serves: true, first: fetched, next: running, brings: true },
+  // Otherwise they would be in place in time even where kubelet did not wait.
+  { what: 'the rules take their time', serves: true, unlike: (disk) => disk.write('/etc/systemd/system/imds-guard-rules.service.d/slow.conf', '[Service]\nExecStartPre=/bin/sleep 2\n'), first: fetched, next: running, brings: true },
   { what: 'there is no network', serves: false, first: unreached, next: unreached, brings: false },
   { what: 'the file has another hash', serves: true, first: refused, next: refused, brings: false },
-  { what: 'there is no nft', serves: true, missing: (disk) => disk.without('nft'), first: fetched, next: running, brings: true },
-  { what: 'there is legacy iptables alone', serves: true, missing: legacyAlone, first: fetched, next: running, brings: true },
+  { what: 'there is no nft', serves: true, unlike: (disk) => disk.without('nft'), first: fetched, next: running, brings: true },
+  { what: 'there is legacy iptables alone', serves: true, unlike: legacyAlone, first: fetched, next: running, brings: true },
 ];
 
 /** As on AL2: `iptables` is the legacy one, and there is no other. */
@@ -53,10 +55,10 @@ for (const os of OSES) {
     });
   });
 
-  for (const { what, serves, missing, first, next, brings } of cases) {
+  for (const { what, serves, unlike, first, next, brings } of cases) {
     await t.test(`${os}: ${what}`, { skip }, async (t) => {
       const disk = diskOf(t, os, userData(os, first === refused ? WRONG : right()));
-      missing?.(disk);
+      unlike?.(disk);
       await during(t, disk, { serves }, async (node) => {
         await guarded(t, node, 'at the first boot');
         await first(node);
