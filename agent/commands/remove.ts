@@ -20,5 +20,8 @@ export const remove: Command = async (context) => {
   return problems.length > 0 || left.length > 0 ? EXIT.unknown : 0;
 };
 
+/** A table whose owner is no daemon belongs to a socket that systemd keeps for one (FileDescriptorStorePreserve). */
 const watchedBy = (pid: number | undefined): string =>
-  `imds-guard watch runs on this node: ${pid === undefined ? 'it' : `process ${pid}`} would put back what is taken away. Stop it first; nothing was changed`;
+  pid === undefined
+    ? 'the guard table belongs to a socket of imds-guard watch: of one that runs, or that systemd keeps for it. Stop it and let go of that (systemctl disable --now imds-guard; systemctl clean --what=fdstore imds-guard); nothing was changed'
+    : `imds-guard watch runs on this node: process ${pid} would put back what is taken away. Stop it first; nothing was changed`;

@@ -187,10 +187,10 @@ t.test('remove refuses as long as a process owns the table, and apply changes no
   t.match(before, /flags owner/);
   for (const args of [[], ['--dry-run']]) {
     const refused = await remove(lab, args);
-    t.match(refused, { exitCode: 2, stderr: '', value: { steps: [], problems: [/^imds-guard watch runs on this node: .* Stop it first; nothing was changed$/] } });
+    t.match(refused, { exitCode: 2, stderr: '', value: { steps: [], problems: [/^the guard table belongs to a socket of imds-guard watch: .*systemctl disable --now imds-guard.*; nothing was changed$/] } });
     t.equal(refused.value.problems.length, 1);
     t.ok(refused.value.left.length > 0);
-    t.match(await guard(lab, ['remove', ...args]), { exitCode: 2, stdout: /^nothing was taken away\nfailed: imds-guard watch runs on this node: / });
+    t.match(await guard(lab, ['remove', ...args]), { exitCode: 2, stdout: /^nothing was taken away\nfailed: the guard table belongs to a socket of imds-guard watch: / });
   }
   t.equal(await world(lab), before);
 
