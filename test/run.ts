@@ -75,6 +75,7 @@ async function run(group: string, known: ReturnType<typeof groups>, sandbox: San
   const story = new Story();
   if (child.stdout !== null) for await (const line of createInterface({ input: child.stdout })) story.read(line);
   const [code] = await ended;
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, stop);
   return story.outcome(group, typeof code === 'number' ? code : undefined);
 }
 
