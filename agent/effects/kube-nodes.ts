@@ -1,4 +1,5 @@
 import type { NodeObject } from '../core/kubernetes/node.ts';
+import { statusMessage } from '../core/kubernetes/status-message.ts';
 import type { KubeClient } from './kube-client.ts';
 
 /** Pages are large enough to be few and small enough to be held. A Node with fifty images is 20 KB. */
@@ -15,18 +16,9 @@ export async function eachNode(client: KubeClient, selector: string | undefined,
   do {
     const query = new URLSearchParams({ limit: String(PAGE), ...(selector === undefined ? {} : { labelSelector: selector }), ...(next === '' ? {} : { continue: next }) });
     const { status, body } = await client.ask({ method: 'GET', path: `/api/v1/nodes?${query.toString()}`, mostBytes: MOST_BYTES });
-    if (status !== 200) throw new Error(`nodes cannot be listed: ${reasonOf(body) ?? `status ${status}`}`);
+    if (status !== 200) throw new Error(`nodes cannot be listed: ${statusMessage(body) ?? `status ${status}`}`);
     const list = JSON.parse(body) as { readonly items?: readonly NodeObject[]; readonly metadata?: { readonly continue?: string } };
     for (const node of list.items ?? []) visit(node);
     next = list.metadata?.continue ?? '';
   } while (next !== '');
-}
-
-function reasonOf(body: string): string | undefined {
-  try {
-    const { message } = JSON.parse(body) as { readonly message?: unknown };
-    return typeof message === 'string' ? message.slice(0, 500) : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -1,4 +1,5 @@
 import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { LEADS_NOWHERE } from '../core/probe/pod-network-links.ts';
 import { type Link, type Links, parseLinks } from './links.ts';
 import type { Print } from './observe-node.ts';
 
@@ -77,12 +78,9 @@ function allAreOurVeths(namespace: Namespace, peers: Map<number, number>): boole
 async function strangersIn(print: Print, namespace: Namespace): Promise<string[] | undefined> {
   const text = await print('nsenter', [`--net=${namespace.path}`, 'ip', '-j', '-d', 'link', 'show']);
   return (text === undefined ? undefined : parseLinks(text))
-    ?.filter((link) => link.link_type !== 'loopback' && link.linkinfo?.info_kind !== 'veth' && !HARMLESS.has(link.linkinfo?.info_kind ?? ''))
+    ?.filter((link) => link.link_type !== 'loopback' && link.linkinfo?.info_kind !== 'veth' && !LEADS_NOWHERE.has(link.linkinfo?.info_kind ?? ''))
     .map((link) => `${link.ifname} in the namespace of ${namespace.name} is ${describe(link)}, no veth of this node`);
 }
-
-/** Kinds that lead nowhere by themselves; tunnel devices that the kernel makes in every new namespace. */
-const HARMLESS = new Set(['dummy', 'ifb', 'bridge', 'sit', 'ipip', 'gre', 'gretap', 'erspan', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti', 'vti6', 'tun', 'vcan', 'nlmon']);
 
 const describe = (link: Link): string => (link.linkinfo?.info_kind ? `a ${link.linkinfo.info_kind} interface` : 'a network card of its own');
 

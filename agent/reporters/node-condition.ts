@@ -1,6 +1,7 @@
 import { type Condition, type WrittenCondition, CONDITION_TYPE, conditionPatch, isSame, starting, stopping } from '../core/kubernetes/condition.ts';
 import { type NodeObject, standing, withoutTaint, written } from '../core/kubernetes/node.ts';
 import { type Outcome, heartbeatAfterMs, retryAfterMs, retryAfterSeconds, spreadMs } from '../core/kubernetes/retry.ts';
+import { statusMessage } from '../core/kubernetes/status-message.ts';
 import type { LogLevel } from '../core/settings.ts';
 import { JSON_PATCH, type KubeAnswer, type KubeRequest, STRATEGIC_MERGE } from '../effects/kube-client.ts';
 import type { Clock, Timer } from '../watch/needs.ts';
@@ -138,7 +139,7 @@ export class NodeCondition {
   }
 
   private refused({ status, body, headers }: KubeAnswer, what: string): Outcome {
-    this.say(`${what}: ${messageOf(body) ?? `status ${status}`}`);
+    this.say(`${what}: ${statusMessage(body) ?? `status ${status}`}`);
     const seconds = retryAfterSeconds(headers['retry-after']);
     return { is: 'refused', status, ...(seconds === undefined ? {} : { seconds }) };
   }
@@ -151,13 +152,3 @@ export class NodeCondition {
 
 /** The API keeps whole seconds. */
 const seconds = (time: string): string => time.replace(/\.\d+(?=Z$)/, '');
-
-/** A Status object's own words: they name the right that is missing. */
-function messageOf(body: string): string | undefined {
-  try {
-    const { message } = JSON.parse(body) as { readonly message?: unknown };
-    return typeof message === 'string' && message !== '' ? message.slice(0, 500) : undefined;
-  } catch {
-    return undefined;
-  }
-}

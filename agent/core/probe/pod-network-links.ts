@@ -46,4 +46,4 @@ export function bridgesLeadingOut({ links, uplinks }: Lookup): ReadonlySet<numbe
 const CARDS: ReadonlySet<string> = new Set(['', 'bond', 'team', 'vlan']);
 
 /** Kinds that lead nowhere by themselves; tunnel devices that the kernel makes in every new namespace. */
-const LEADS_NOWHERE: ReadonlySet<string> = new Set(['dummy', 'ifb', 'bridge', 'sit', 'ipip', 'gre', 'gretap', 'erspan', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti', 'vti6', 'tun', 'vcan', 'nlmon']);
+export const LEADS_NOWHERE: ReadonlySet<string> = new Set(['dummy', 'ifb', 'bridge', 'sit', 'ipip', 'gre', 'gretap', 'erspan', 'ip6tnl', 'ip6gre', 'ip6gretap', 'ip6erspan', 'vti', 'vti6', 'tun', 'vcan', 'nlmon']);
